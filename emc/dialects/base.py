@@ -1,0 +1,149 @@
+"""What does emc have to know about a database?
+
+A dialect answers *how, online?* It knows locks, bytes and catalogs, and knows no change: what a difference means for
+applications is decided in :mod:`emc.changes`, before an operation gets here.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table
+from sqlalchemy.exc import DBAPIError
+
+from emc.errors import Refusal
+from emc.names import Element, TableKey
+from emc.operations import Operation
+from emc.schema import LiveSchema, LiveTable
+from emc.steps import LockPolicy, Step, Transaction
+
+
+class Failure(enum.Enum):
+    """What a failed statement means for whoever sent it."""
+
+    LOCKED = "locked"
+    """A lock was not to be had in time, or a deadlock was resolved at our cost: try again later."""
+    DISCONNECTED = "disconnected"
+    """The connection is gone and the outcome unknown: look, then decide."""
+    FORBIDDEN = "forbidden"
+    """A privilege is missing."""
+    INTEGRITY = "integrity"
+    """The data does not allow it."""
+    OTHER = "other"
+    """Anything else: not worth trying again."""
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A session that holds what we wait for."""
+
+    session: str
+    """Process or thread id, as the operator would give it to the server's kill command."""
+    user: str
+    seconds: float
+    """Age of its transaction."""
+    query: str
+    """The first 100 characters of its query."""
+
+
+class CannotSpellError(Exception):
+    """The server does not let us create anything, so its spelling of the models cannot be had."""
+
+
+class Dialect(abc.ABC):
+    """One database. Stateless: everything it knows comes from its arguments."""
+
+    name: ClassVar[str]
+    """SQLAlchemy's name of the dialect."""
+    transactional_ddl: ClassVar[bool]
+    """Whether DDL can be rolled back."""
+    concurrent_sessions: ClassVar[bool] = True
+    """Whether a second session may write while the first one works."""
+    separate_enums: ClassVar[bool] = False
+    """Whether enumerated types exist apart from the columns that use them."""
+
+    # -- sessions -----------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def open(
+        self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
+    ) -> AbstractContextManager[Connection]:
+        """A connection for one attempt at one unit of work, with every timeout set and read back.
+
+        :param transaction: with ``TOGETHER`` and ``REBUILD`` the block is one transaction that can write, committed
+            when it ends and rolled back when it raises; with ``AUTOCOMMIT`` each statement is one of its own.
+        :param lock_timeout: seconds to wait for a lock under ``LockPolicy.SHORT``.
+        """
+
+    @contextmanager
+    def reading(self, engine: Engine) -> Iterator[Connection]:
+        """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @abc.abstractmethod
+    def failure(self, error: DBAPIError) -> Failure:
+        """What *error* means."""
+
+    def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
+        """The sessions, other than emc's, that hold locks on tables *keys*; empty where the database cannot tell."""
+        return ()
+
+    def server_version(self, connection: Connection) -> str:
+        """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
+        version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+        return f"{self.name} {version}"
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
+        """Everything that can be known about the tables of *schemas*, in a number of queries that does not depend on
+        the number of tables (where the database allows that)."""
+
+    @abc.abstractmethod
+    def spell(
+        self, connection: Connection, tables: Sequence[Table], live: LiveSchema
+    ) -> Mapping[TableKey, LiveTable]:
+        """*tables* of the models as the server would show them had it just created them: built in a scratch place
+        that leaves no trace, then read like live ones. Foreign keys may be left out.
+
+        :raises CannotSpellError: the server does not allow it here (read-only role or transaction).
+        """
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+        """Why this database could not do *operation* without harm to a running system; ``None`` when it can."""
+        return None
+
+    @abc.abstractmethod
+    def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
+        """*operations* of one phase as this database runs them: one step each, in the given order.
+
+        What *live* shows to be half done (an INVALID index, a NOT VALID constraint, leftovers of a rebuild) is
+        finished or cleaned up by the statements of the step.
+        """
+
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+        """What the role of *connection* lacks to run *steps*, one clause per privilege, e.g. ``"CREATE on schema
+        public"``; empty when nothing is missing or privileges are unknown to the database."""
+        return ()
+
+    # -- facts for gates and data migrations ----------------------------------------------------------------------
+
+    def index_scans(self, connection: Connection, index: Element) -> int | None:
+        """How often *index* was used since the statistics were reset; ``None`` where the database cannot tell."""
+        return None
+
+    def row_id(self, table: Table) -> ColumnElement[Any] | None:
+        """The physical address of a row, for tables without a key; ``None`` where there is none to walk by."""
+        return None

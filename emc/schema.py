@@ -1,0 +1,83 @@
+"""What is in the database right now?
+
+A snapshot, in the dictionaries that SQLAlchemy's :class:`~sqlalchemy.engine.Inspector` answers, plus the few facts it
+does not know. The same shape describes how the server would spell the tables of the models, so that both sides can be
+compared as values. Reading it is the business of :mod:`emc.dialects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.engine.interfaces import (
+    ReflectedCheckConstraint,
+    ReflectedColumn,
+    ReflectedForeignKeyConstraint,
+    ReflectedIndex,
+    ReflectedPrimaryKeyConstraint,
+    ReflectedUniqueConstraint,
+)
+
+from emc.names import ElementKind, TableKey
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """One table as the catalog shows it."""
+
+    key: TableKey
+    columns: Mapping[str, ReflectedColumn]
+    primary_key: ReflectedPrimaryKeyConstraint | None = None
+    foreign_keys: Sequence[ReflectedForeignKeyConstraint] = ()
+    indexes: Sequence[ReflectedIndex] = ()
+    """Valid indexes only, without those that a constraint owns where the inspector can tell."""
+    uniques: Sequence[ReflectedUniqueConstraint] = ()
+    checks: Sequence[ReflectedCheckConstraint] = ()
+    """Validated constraints only: one that is not is *not there yet*."""
+    comment: str | None = None
+    definitions: Mapping[tuple[ElementKind, str], str] = field(default_factory=dict)
+    """The server's own text of an element, e.g. what ``pg_get_indexdef`` or ``pg_get_constraintdef`` says, without
+    the name and schema of the table; equal text means an equal definition. Exclusion constraints are only here.
+    A column's entry holds what its reflected dictionary leaves out (collation, identity, generation expression)."""
+    unfinished: frozenset[str] = frozenset()
+    """Names of INVALID indexes and NOT VALID constraints: left out above, since they prove nothing."""
+    row_estimate: int | None = None
+    """How many rows the database believes the table to have; ``None`` where it cannot tell without counting."""
+    size_bytes: int | None = None
+    """Bytes on disk, without indexes; ``None`` where it cannot be told cheaply."""
+
+
+@dataclass(frozen=True)
+class LiveSchema:
+    """Every table that emc may look at, as one consistent snapshot."""
+
+    tables: Mapping[TableKey, LiveTable]
+    """Ordinary tables, ``emc_…`` ones included. Views, partitions and tables of extensions are left out."""
+    enums: Mapping[TableKey, Sequence[str]] = field(default_factory=dict)
+    """Labels of enumerated types that exist apart from columns (PostgreSQL), by schema and name of the type."""
+    names_taken: Mapping[TableKey, str] = field(default_factory=dict)
+    """Views, partitions, tables of extensions: names in use by what emc leaves alone, with what it is."""
+    dependents: Mapping[tuple[TableKey, str | None], Sequence[str]] = field(default_factory=dict)
+    """What would stop a drop of a table (``None``) or column: ``"view active_users"``, ``"policy owner_only"``."""
+
+    def table(self, key: TableKey) -> LiveTable | None:
+        """The table called *key*, if there is one."""
+        return self.tables.get(key)
+
+    def column(self, key: TableKey, name: str) -> ReflectedColumn | None:
+        """The column *name* of table *key*, if there is one."""
+        table = self.tables.get(key)
+        return table.columns.get(name) if table is not None else None
+
+
+def inserts_must_name(column: Mapping[str, Any]) -> bool:
+    """Whether an INSERT that leaves *column* out fails: NOT NULL, and nothing fills it in."""
+    return (
+        not column["nullable"]
+        and column.get("default") is None
+        and not column.get("autoincrement") is True
+        and not column.get("identity")
+        and not column.get("computed")
+    )

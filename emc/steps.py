@@ -1,0 +1,79 @@
+"""What does the database have to run, and how?
+
+Values that dialects make and the executor runs. A step is data: its statements, how they share a transaction, how long
+they may wait for a lock, what they do to a running system, and how the catalog tells that they are done.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from emc.operations import Operation
+
+
+class Transaction(enum.StrEnum):
+    """How the statements of a step meet transactions."""
+
+    TOGETHER = "together"
+    """All in one transaction, with the gate's proof and the ledger entry."""
+    AUTOCOMMIT = "autocommit"
+    """Each by itself, outside any transaction (``CREATE INDEX CONCURRENTLY``, DDL that commits implicitly)."""
+    REBUILD = "rebuild"
+    """All in one transaction, with foreign keys unenforced while it lasts and checked before it commits (SQLite)."""
+
+
+class LockPolicy(enum.StrEnum):
+    """How long a statement may wait for its lock."""
+
+    SHORT = "short"
+    """Takes a lock that stalls others while it waits: wait briefly, give up, try again later."""
+    WEAK = "weak"
+    """Takes a lock that stalls nobody (VALIDATE, concurrent builds): wait as long as it takes."""
+
+
+class Hazard(enum.StrEnum):
+    """The effect of a step on a running system."""
+
+    EXCLUSIVE_LOCK = "exclusive-lock"
+    """Shuts everybody out of the table, for a moment that does not depend on the number of rows."""
+    BLOCKS_WRITES = "blocks-writes"
+    """Writers wait as long as the step runs."""
+    REWRITES_TABLE = "rewrites-table"
+    """Copies every row, and nobody gets at the table meanwhile."""
+    SCANS_TABLE = "scans-table"
+    """Reads every row; writers go on."""
+    LONG_RUNNING = "long-running"
+    """Takes time in proportion to the rows, beside the traffic."""
+    LOSES_DATA = "loses-data"
+    """Data that was there is gone afterwards."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question to the catalog: a SELECT whose first column of its first row is true when the answer is yes."""
+
+    sql: str
+    """Plain SQL without parameters, in the dialect of the database."""
+    expects: str
+    """What is so when the answer is yes, as a clause: ``"column users.tz exists and is nullable"``."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation as this database will run it."""
+
+    operation: Operation
+    statements: tuple[str, ...]
+    """What is sent, in order. Empty where another step of the same unit does the work."""
+    postcondition: Probe
+    transaction: Transaction = Transaction.TOGETHER
+    locks: LockPolicy = LockPolicy.SHORT
+    hazards: tuple[Hazard, ...] = ()
+    unit: str = ""
+    """Consecutive steps with the same unit run together, or not at all; never empty in a finished step."""
+
+    @property
+    def id(self) -> str:
+        """The stable name of the step, e.g. ``drop-column:users.name``."""
+        return self.operation.id
