@@ -46,6 +46,13 @@ def test_default_version(pg_versions: tuple[int, ...]) -> None:
     assert require()[0] == (15 if 15 in pg_versions else pg_versions[0])
 
 
+def test_wheels_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no PostgreSQL, the servers of the wheels are found, and the default is 16."""
+    monkeypatch.setattr("tests.servers.SYSTEM", tmp_path)
+    assert tuple(installed()) == (16, 18)
+    assert require()[0] == 16
+
+
 @pytest.mark.pg_version(16)
 def test_marked_version(postgresql_url: str, pg_pool: ServerPool) -> None:
     """A test's mark picks the version of its database."""
