@@ -7,13 +7,14 @@ whoever handles it looks at the kind and never at the class of the directive.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import MetaData, Table
 
-from emc.names import Element, ElementKind, TableKey
+from emc.names import EMC_PREFIX, Element, ElementKind, TableKey
 from emc.phases import Phase
 
 
@@ -213,6 +214,17 @@ def table_key(directive: Any) -> TableKey:
     if isinstance(directive, ops.CreateForeignKeyOp):
         return TableKey(directive.kw.get("source_schema"), str(directive.source_table))
     return TableKey(directive.schema, str(directive.table_name))
+
+
+def beside_name(name: str) -> str:
+    """The name under which a new definition of *name* is built beside the old one; fits every database's limit of
+    63 characters, and differs for names that are cut to the same start."""
+    plain = f"{EMC_PREFIX}new_{name}"
+    if len(plain.encode()) <= 63:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    start = name.encode()[: 63 - len(EMC_PREFIX) - len("new__") - len(digest)].decode(errors="ignore")
+    return f"{EMC_PREFIX}new_{start}_{digest}"
 
 
 def bare_table(key: TableKey) -> Table:

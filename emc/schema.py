@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.engine.interfaces import (
     ReflectedCheckConstraint,
     ReflectedColumn,
@@ -81,3 +82,19 @@ def inserts_must_name(column: Mapping[str, Any]) -> bool:
         and not column.get("identity")
         and not column.get("computed")
     )
+
+
+def as_table(live: LiveTable, model: Table | None = None) -> Table:
+    """*live* as a Table object to build statements on, its columns typed by *model* where the models know them.
+
+    Constraints other than the primary key are left out: statements need names and types only.
+    """
+    primary_key = set(live.primary_key["constrained_columns"]) if live.primary_key else set()
+    columns = []
+    for name, column in live.columns.items():
+        known = model.columns.get(name) if model is not None else None
+        typed = known.type if known is not None else column["type"]
+        columns.append(
+            Column(name, typed, primary_key=name in primary_key, nullable=column["nullable"], key=name)
+        )
+    return Table(live.key.name, MetaData(), *columns, schema=live.key.schema)

@@ -7,13 +7,14 @@ applications is decided in :mod:`emc.changes`, before an operation gets here.
 from __future__ import annotations
 
 import abc
+import datetime as dt
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 from sqlalchemy.exc import DBAPIError
 
 from emc.errors import Refusal
@@ -89,6 +90,11 @@ class Dialect(abc.ABC):
             finally:
                 connection.rollback()
 
+    def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
+        """Keep everybody out of tables *keys* until the transaction of *connection* ends, so that what is proved next
+        is still true when the drop runs. Nothing to do where :meth:`open` keeps writers out already."""
+        return
+
     @abc.abstractmethod
     def failure(self, error: DBAPIError) -> Failure:
         """What *error* means."""
@@ -101,6 +107,11 @@ class Dialect(abc.ABC):
         """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
         version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
         return f"{self.name} {version}"
+
+    def now(self, connection: Connection) -> dt.datetime:
+        """The server's clock, in UTC: hosts whose own clocks differ agree on it."""
+        now: dt.datetime = connection.execute(select(func.current_timestamp())).scalar_one()
+        return now.replace(tzinfo=dt.UTC) if now.tzinfo is None else now.astimezone(dt.UTC)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

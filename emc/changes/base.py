@@ -1,0 +1,121 @@
+"""What is a change, and what does it know when it decides?
+
+A change knows applications: which statements of the old or the new release could start to fail. It knows no database.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from sqlalchemy import Table
+
+from emc.errors import Refusal
+from emc.names import Element, ElementKind, TableKey
+from emc.operations import Operation
+from emc.phases import Phase
+from emc.schema import LiveSchema, LiveTable
+from emc.upgrade import Discard, Removal, Upgrade
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """Everything a change may look at."""
+
+    upgrade: Upgrade
+    live: LiveSchema
+    models: Mapping[TableKey, Table]
+    removals: Mapping[Element, Removal]
+    """What a person has named, resolved to elements of the live schema."""
+
+    def is_new_table(self, key: TableKey) -> bool:
+        """Whether the table is yet to be created, so that no old statement can name it."""
+        return key not in self.live.tables
+
+    def is_new_column(self, key: TableKey, name: str) -> bool:
+        """Whether the column is yet to be created."""
+        return self.live.column(key, name) is None
+
+    def old_code_leaves_null(self, key: TableKey, name: str) -> bool:
+        """Whether the column is new, and every row that the old release inserts has NULL in it."""
+        if not self.is_new_column(key, name):
+            return False
+        if self.is_new_table(key):
+            return True
+        column = self.models[key].columns.get(name)
+        if column is None:
+            return False
+        fill = self.upgrade.fill_of(key, name)
+        return column.server_default is None and not (fill is not None and fill.is_constant)
+
+
+class Change(abc.ABC):
+    """One difference between models and live schema, with what it does in each phase."""
+
+    @abc.abstractmethod
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """The operations of the change, each in its phase; the order among them does not matter.
+
+        :raises RefusedError: the change cannot be made without harm, or without a declaration.
+        """
+
+
+class RefusedError(Exception):
+    """A change is refused; the conductor collects these, so that a person sees all of them at once."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class Unmanaged:
+    """Something in the database that the models do not have and nobody has named: listed, never touched."""
+
+    element: Element
+    declare: str
+    """The Python line that names it, to paste below the Upgrade object."""
+
+
+Classifier = Callable[[Any, Situation], Change]
+"""Makes the change that a directive stands for."""
+
+
+def because_old_code(statement: str) -> str:
+    """The usual reason for contract."""
+    return f"the old release can still {statement}"
+
+
+def is_discarded(removal: Removal | None) -> bool:
+    """Whether the data of the element may be lost, on purpose."""
+    return isinstance(removal, Discard)
+
+
+def live_table(situation: Situation, key: TableKey) -> LiveTable:
+    """The live table that a directive speaks of; the diff has seen it."""
+    table = situation.live.table(key)
+    if table is None:
+        raise LookupError(f"the diff speaks of {key}, which the snapshot does not hold")
+    return table
+
+
+def operation(
+    directive: ops.MigrateOperation,
+    kind: str,
+    element: Element,
+    phase: Phase,
+    description: str,
+    *,
+    reversible: bool = True,
+    because: str | None = None,
+) -> Operation:
+    """An :class:`Operation`, written short."""
+    return Operation(directive, kind, element, phase, description, reversible, because)
+
+
+def column_element(key: TableKey, name: str) -> Element:
+    """The element of a column."""
+    return Element(ElementKind.COLUMN, key, name)

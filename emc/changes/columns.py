@@ -1,0 +1,255 @@
+"""Is a column added, taken away, or held to another rule?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from sqlalchemy import Column, DefaultClause, MetaData, literal
+from sqlalchemy.exc import CompileError
+
+from emc.changes.base import Change, RefusedError, Situation, because_old_code, column_element, live_table, operation
+from emc.errors import Refusal
+from emc.names import Element, ElementKind, TableKey
+from emc.operations import Kind, Operation, table_key
+from emc.phases import Phase
+from emc.schema import LiveTable, inserts_must_name
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnAdded(Change):
+    """The models have a column that the database does not have."""
+
+    directive: ops.AddColumnOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """``add-column`` now; where rows need a value first, ``set-not-null`` later."""
+        key = table_key(self.directive)
+        column: Column[Any] = self.directive.column
+        element = column_element(key, column.name)
+        if column.primary_key:
+            raise RefusedError(primary_key_refusal(key, f"column {column.name} joins it"))
+        if column.nullable or column.server_default is not None or column.computed or column.identity:
+            yield operation(self.directive, Kind.ADD_COLUMN, element, Phase.EXPAND, f"add column {element}")
+            return
+        relaxed = copy_of(column)
+        relaxed.nullable = True
+        relaxed.server_default = temporary_default(situation, key, column)
+        addition = ops.AddColumnOp(key.name, relaxed, schema=key.schema)
+        described = f"add column {element}, nullable for now"
+        if relaxed.server_default is not None:
+            described += ", with its fill as a temporary server default so that the old release fills it too"
+        yield operation(addition, Kind.ADD_COLUMN, element, Phase.EXPAND, described)
+        if relaxed.server_default is not None:
+            yield drop_default(key, column)
+        yield set_not_null(key, column)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnRetired(Change):
+    """A person has named a column that the models no longer have."""
+
+    directive: ops.DropColumnOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """Whatever would trip the new release now; ``drop-column`` later."""
+        key, name = table_key(self.directive), str(self.directive.column_name)
+        table = live_table(situation, key)
+        element = column_element(key, name)
+        if name in (table.primary_key["constrained_columns"] if table.primary_key else ()):
+            raise RefusedError(primary_key_refusal(key, f"column {name} leaves it"))
+        column = table.columns[name]
+        if inserts_must_name(column):
+            relax = ops.AlterColumnOp(
+                key.name,
+                name,
+                schema=key.schema,
+                existing_type=column["type"],
+                existing_nullable=False,
+                modify_nullable=True,
+            )
+            yield operation(
+                relax,
+                Kind.DROP_NOT_NULL,
+                element,
+                Phase.EXPAND,
+                f"let {element} be NULL",
+                because="the new release no longer writes the column, and its inserts would fail",
+            )
+        yield from _released(table, name)
+        yield operation(
+            self.directive,
+            Kind.DROP_COLUMN,
+            element,
+            Phase.CONTRACT,
+            f"drop column {element}",
+            reversible=False,
+            because=because_old_code("read and write it"),
+        )
+
+
+def _released(table: LiveTable, column: str) -> Iterable[Operation]:
+    """Foreign keys and CHECKs of a retired column that could trip the new release, which leaves the column NULL."""
+    key = table.key
+    for foreign_key in table.foreign_keys:
+        if column in foreign_key["constrained_columns"] and foreign_key.get("name"):
+            name = str(foreign_key["name"])
+            yield operation(
+                ops.DropConstraintOp(name, key.name, "foreignkey", schema=key.schema),
+                Kind.DROP_FOREIGN_KEY,
+                Element(ElementKind.FOREIGN_KEY, key, name),
+                Phase.EXPAND,
+                f"drop foreign key {name} of {key}",
+                because=f"it would keep the new release from deleting what {column} refers to",
+            )
+    others = [name for name in table.columns if name != column]
+    for check in table.checks:
+        text = check["sqltext"]
+        if not check.get("name") or not _mentions(text, column):
+            continue
+        # A CHECK of this column alone is passed by NULL, unless it asks for NULL.
+        if any(_mentions(text, other) for other in others) or re.search(r"\bnull\b|\bcoalesce\b", text, re.I):
+            name = str(check["name"])
+            yield operation(
+                ops.DropConstraintOp(name, key.name, "check", schema=key.schema),
+                Kind.DROP_CHECK,
+                Element(ElementKind.CHECK, key, name),
+                Phase.EXPAND,
+                f"drop check {name} of {key}",
+                because=f"it asks for {column}, which the new release no longer writes",
+            )
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.I) is not None
+
+
+@dataclass(frozen=True, eq=False)
+class NotNullChanged(Change):
+    """A column may no longer be NULL, or now may."""
+
+    directive: ops.AlterColumnOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """``drop-not-null`` now, or ``set-not-null`` later."""
+        key, name = table_key(self.directive), str(self.directive.column_name)
+        element = column_element(key, name)
+        if self.directive.modify_nullable:
+            yield operation(
+                self.directive, Kind.DROP_NOT_NULL, element, Phase.EXPAND, f"let {element} be NULL"
+            )
+        else:
+            yield set_not_null(key, situation.models[key].columns[name])
+
+
+@dataclass(frozen=True, eq=False)
+class DefaultChanged(Change):
+    """The server default of a column is added, changed or gone."""
+
+    directive: ops.AlterColumnOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """``set-default`` now, or ``drop-default`` later."""
+        key, name = table_key(self.directive), str(self.directive.column_name)
+        if self.directive.modify_server_default is None:
+            yield drop_default(key, situation.models[key].columns[name], self.directive)
+        else:
+            element = column_element(key, name)
+            yield operation(
+                self.directive, Kind.SET_DEFAULT, element, Phase.EXPAND, f"set the server default of {element}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class CommentChanged(Change):
+    """The comment of a column or table differs."""
+
+    directive: ops.AlterColumnOp | ops.CreateTableCommentOp | ops.DropTableCommentOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """``set-comment``."""
+        key = table_key(self.directive)
+        if isinstance(self.directive, ops.AlterColumnOp):
+            element = column_element(key, str(self.directive.column_name))
+        else:
+            element = Element(ElementKind.TABLE, key)
+        yield operation(
+            self.directive, Kind.SET_COMMENT, element, Phase.EXPAND, f"set the comment of {element}"
+        )
+
+
+def set_not_null(key: TableKey, column: Column[Any]) -> Operation:
+    """NOT NULL, once no row has NULL."""
+    element = column_element(key, column.name)
+    directive = ops.AlterColumnOp(
+        key.name,
+        column.name,
+        schema=key.schema,
+        existing_type=column.type,
+        existing_nullable=True,
+        modify_nullable=False,
+    )
+    return operation(
+        directive,
+        Kind.SET_NOT_NULL,
+        element,
+        Phase.CONTRACT,
+        f"make {element} NOT NULL",
+        because=because_old_code("leave it NULL"),
+    )
+
+
+def drop_default(
+    key: TableKey, column: Column[Any], directive: ops.AlterColumnOp | None = None
+) -> Operation:
+    """No server default any more, once nobody leaves the column out."""
+    element = column_element(key, column.name)
+    directive = directive or ops.AlterColumnOp(
+        key.name, column.name, schema=key.schema, existing_type=column.type, modify_server_default=None
+    )
+    return operation(
+        directive,
+        Kind.DROP_DEFAULT,
+        element,
+        Phase.CONTRACT,
+        f"drop the server default of {element}",
+        because=because_old_code("leave the column out of its inserts"),
+    )
+
+
+def copy_of(column: Column[Any]) -> Column[Any]:
+    """A column that can be changed without changing the models, apart from its table's constraints."""
+    copied = column.table.to_metadata(MetaData()).columns[column.name]
+    return Column(
+        copied.name,
+        copied.type,
+        nullable=copied.nullable,
+        server_default=copied.server_default,
+        comment=copied.comment,
+    )
+
+
+def temporary_default(situation: Situation, key: TableKey, column: Column[Any]) -> DefaultClause | None:
+    """The constant fill of *column* as a server default, where it can be written as a literal."""
+    fill = situation.upgrade.fill_of(key, column.name)
+    if fill is None or not fill.is_constant:
+        return None
+    value = literal(fill.value, column.type)
+    try:
+        value.compile(compile_kwargs={"literal_binds": True})
+    except (CompileError, NotImplementedError):
+        return None  # bytes and the like: the fill alone has to do
+    return DefaultClause(value)
+
+
+def primary_key_refusal(key: TableKey, what: str) -> Refusal:
+    """Primary keys do not change online."""
+    return Refusal(
+        str(key),
+        f"the primary key changes ({what}); foreign keys, replication and the old release all rely on it",
+        f"Make a new table with the new key, copy the rows with @upgrade.data_migration(...), "
+        f'then upgrade.retire("{key}"); or keep the key in the models as the database has it.',
+    )

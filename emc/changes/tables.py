@@ -1,0 +1,112 @@
+"""Is a table added or taken away?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from alembic.operations import ops
+
+from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
+from emc.errors import Refusal
+from emc.names import Element, ElementKind
+from emc.operations import Kind, Operation, UnsupportedDifferenceOp, table_key
+from emc.phases import Phase
+
+
+@dataclass(frozen=True, eq=False)
+class TableAdded(Change):
+    """The models have a table that the database does not have."""
+
+    directive: ops.CreateTableOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """``create-table``."""
+        key = table_key(self.directive)
+        taken = situation.live.names_taken.get(key)
+        if taken is not None:
+            raise RefusedError(
+                Refusal(
+                    str(key),
+                    f"the models have a table {key}, and the database has {taken} of that name",
+                    f"Rename the table in the models, or remove {taken} by hand if nobody needs it.",
+                )
+            )
+        yield operation(
+            self.directive,
+            Kind.CREATE_TABLE,
+            Element(ElementKind.TABLE, key),
+            Phase.EXPAND,
+            f"create table {key}",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TableRetired(Change):
+    """A person has named a table that the models no longer have."""
+
+    directive: ops.DropTableOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """Foreign keys that would trip the new release go now; ``drop-table`` later."""
+        key = table_key(self.directive)
+        element = Element(ElementKind.TABLE, key)
+        retired = {one.table for one in situation.removals if one.kind is ElementKind.TABLE}
+        for table in situation.live.tables.values():
+            for foreign_key in table.foreign_keys:
+                parent = type(key)(foreign_key["referred_schema"], foreign_key["referred_table"])
+                leaves = table.key == key and parent not in retired
+                enters = parent == key and table.key not in retired
+                if (leaves or enters) and foreign_key.get("name"):
+                    name = str(foreign_key["name"])
+                    yield operation(
+                        ops.DropConstraintOp(name, table.key.name, "foreignkey", schema=table.key.schema),
+                        Kind.DROP_FOREIGN_KEY,
+                        Element(ElementKind.FOREIGN_KEY, table.key, name),
+                        Phase.EXPAND,
+                        f"drop foreign key {name} of {table.key}",
+                        because=f"it would keep the new release from deleting rows of {parent}"
+                        if leaves
+                        else f"the new release no longer writes {key}, which it demands",
+                    )
+        yield operation(
+            self.directive,
+            Kind.DROP_TABLE,
+            element,
+            Phase.CONTRACT,
+            f"drop table {key}",
+            reversible=False,
+            because=because_old_code("read and write it"),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Unsupported(Change):
+    """A difference that no phase can make up for."""
+
+    directive: UnsupportedDifferenceOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """None: it is refused."""
+        directive = self.directive
+        raise RefusedError(
+            Refusal(
+                str(directive.element),
+                f"the {directive.what} differs: the database has {directive.live or 'none'}, "
+                f"the models have {directive.model or 'none'}",
+                _RECIPES.get(directive.what, _RECIPES["other"]).format(target=directive.element),
+            )
+        )
+
+
+_RECIPES = {
+    "primary key": "A primary key does not change online. Keep the old key in the models, or make a new table with the "
+    'new key, copy the rows with @upgrade.data_migration(...), then upgrade.retire("{target}").',
+    "identity": "Set the identity of {target} in the models to what the database has; or add a new column with the new "
+    "identity, move the data with @upgrade.data_migration(...), and retire the old one.",
+    "computed": "A generated column does not change its expression online. Add a new column with the new expression, "
+    'under a new name, and upgrade.discard("{target}", reason="computed anew").',
+    "partitioning": "A table does not change its partitioning online. Make a new table, copy the rows with "
+    '@upgrade.data_migration(...), then upgrade.retire("{target}").',
+    "other": "Change the models to what the database has, or leave the element out with include_object=.",
+}

@@ -1,0 +1,139 @@
+"""Does a column's type change, and can the old release notice?"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from sqlalchemy import types as sa
+
+from emc.changes.base import Change, RefusedError, Situation, because_old_code, column_element, operation
+from emc.errors import Refusal
+from emc.operations import Kind, Operation, table_key
+from emc.phases import Phase
+
+
+class Fit(enum.Enum):
+    """How the values of one type fit into another."""
+
+    WIDER = "wider"
+    """Every value of the old type is a value of the new one."""
+    NARROWER = "narrower"
+    """Every value of the new type is a value of the old one."""
+    DIFFERENT = "different"
+    """Neither, or unknown."""
+
+
+def fit(old: sa.TypeEngine[Any], new: sa.TypeEngine[Any]) -> Fit:
+    """How values of *old* fit into *new*, from the types alone. Unknown types are :attr:`Fit.DIFFERENT`."""
+    if isinstance(old, sa.String) and isinstance(new, sa.String):
+        if old.collation != new.collation and None not in (old.collation, new.collation):
+            return Fit.DIFFERENT
+        return _sizes(_length(old), _length(new))
+    if isinstance(old, sa.LargeBinary | sa.VARBINARY | sa.BINARY) and isinstance(
+        new, sa.LargeBinary | sa.VARBINARY | sa.BINARY
+    ):
+        return _sizes(_length(old), _length(new))
+    if isinstance(old, sa.Integer) and isinstance(new, sa.Integer):
+        return _sizes(_integer_bytes(old), _integer_bytes(new))
+    if isinstance(old, sa.Float) and isinstance(new, sa.Float):
+        return _sizes(_float_bits(old), _float_bits(new))
+    if isinstance(old, sa.Integer) and isinstance(new, sa.Numeric) and not isinstance(new, sa.Float):
+        return Fit.WIDER if _holds_integers(old, new) else Fit.DIFFERENT
+    if isinstance(old, sa.Numeric) and isinstance(new, sa.Numeric):
+        return _numerics(old, new)
+    return Fit.DIFFERENT
+
+
+_UNBOUNDED = float("inf")
+
+
+def _length(type_: Any) -> float:
+    return type_.length if type_.length is not None else _UNBOUNDED
+
+
+def _integer_bytes(type_: sa.Integer) -> int:
+    if isinstance(type_, sa.SmallInteger):
+        return 2
+    return 8 if isinstance(type_, sa.BigInteger) else 4
+
+
+def _float_bits(type_: sa.Float[Any]) -> float:
+    if isinstance(type_, sa.Double) or type_.__visit_name__ == "DOUBLE_PRECISION":
+        return 53
+    if isinstance(type_, sa.REAL):
+        return 24
+    # FLOAT without precision is what the database makes of it: double on PostgreSQL and SQLite.
+    return type_.precision or 53
+
+
+def _holds_integers(old: sa.Integer, new: sa.Numeric[Any]) -> bool:
+    digits = {2: 5, 4: 10, 8: 19}[_integer_bytes(old)]
+    return new.precision is None or new.precision - (new.scale or 0) >= digits
+
+
+def _numerics(old: sa.Numeric[Any], new: sa.Numeric[Any]) -> Fit:
+    if isinstance(old, sa.Float) != isinstance(new, sa.Float):
+        return Fit.DIFFERENT
+    old_scale, new_scale = old.scale or 0, new.scale or 0
+    if new.precision is None:
+        return Fit.WIDER if old.precision is not None else Fit.DIFFERENT
+    if old.precision is None:
+        return Fit.NARROWER
+    if new_scale >= old_scale and new.precision - new_scale >= old.precision - old_scale:
+        return Fit.WIDER
+    if new_scale <= old_scale and new.precision - new_scale <= old.precision - old_scale:
+        return Fit.NARROWER
+    return Fit.DIFFERENT
+
+
+def _sizes(old: float, new: float) -> Fit:
+    # Equal sizes under other names (VARCHAR without length and TEXT) hold the same values.
+    return Fit.WIDER if new >= old else Fit.NARROWER
+
+
+@dataclass(frozen=True, eq=False)
+class TypeChanged(Change):
+    """A column has another type: a wider one goes at once, a narrower one when every row fits, any other is refused."""
+
+    directive: ops.AlterColumnOp
+
+    def operations(self, situation: Situation) -> Iterable[Operation]:
+        """One operation: ``alter-type``."""
+        key, name = table_key(self.directive), str(self.directive.column_name)
+        element = column_element(key, name)
+        old, new = self.directive.existing_type, self.directive.modify_type
+        verdict = fit(old, new)  # type: ignore[arg-type]  # the diff fills both types
+        change = f"change the type of {element} from {old!r} to {new!r}"
+        if verdict is Fit.WIDER:
+            yield operation(self.directive, Kind.ALTER_TYPE, element, Phase.EXPAND, change)
+        elif verdict is Fit.NARROWER:
+            yield operation(
+                self.directive,
+                Kind.ALTER_TYPE,
+                element,
+                Phase.CONTRACT,
+                change,
+                because=because_old_code("write values that do not fit"),
+            )
+        else:
+            raise RefusedError(
+                Refusal(
+                    str(element),
+                    f"the type changes from {old!r} to {new!r}, and values of the one are not values of the other, "
+                    "so old and new release cannot share the column",
+                    conversion_recipe(situation, key.name, name, str(element)),
+                )
+            )
+
+
+def conversion_recipe(situation: Situation, table: str, column: str, target: str) -> str:
+    """The lines that make a new column out of the old one."""
+    return (
+        f"Give the new meaning a new column, e.g. {column}_new, next to which the old one stays until contract:\n"
+        f'  upgrade.fill({table.title().replace("_", "")}.{column}_new, lambda row: ...row.{column}...)\n'
+        f'  upgrade.discard("{target}", reason="moved to {column}_new")   # once the models no longer have it'
+    )
