@@ -10,7 +10,7 @@ import enum
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(enum.IntEnum):
@@ -134,16 +134,41 @@ class PostconditionError(EmcError):
 
 
 class LockBudgetError(EmcError):
-    """A lock could not be had within the budget; everything done so far is kept."""
+    """A lock could not be had within the budget; everything done so far is kept.
+
+    ``step`` names the step, ``attempts`` says how often it was tried, ``blockers`` who held the locks.
+    """
 
     exit_code = ExitCode.LOCK_BUDGET
 
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        step: str | None = None,
+        attempts: int = 0,
+        blockers: Sequence[Any] = (),
+        remedy: str | None = None,
+    ) -> None:
+        self.step: str | None = step
+        self.attempts: int = attempts
+        self.blockers: tuple[Any, ...] = tuple(blockers)
+        super().__init__(message, remedy=remedy)
 
-class LeaseHeldError(LockBudgetError):
+
+class _LeaseError(LockBudgetError):
+    """Another emc is at work on this database. ``holder`` says who: its runner, command and times."""
+
+    def __init__(self, message: str | None = None, *, holder: Any = None, remedy: str | None = None) -> None:
+        self.holder: Any = holder
+        super().__init__(message, remedy=remedy)
+
+
+class LeaseHeldError(_LeaseError):
     """Another emc is at work on this database."""
 
 
-class LeaseLostError(LockBudgetError):
+class LeaseLostError(_LeaseError):
     """Another emc has taken over this run, so this one stopped; nothing was committed after that."""
 
 
@@ -159,7 +184,9 @@ class MigrationStuckError(EmcError):
 class MigrationFailedError(EmcError):
     """Rows of a data migration cannot be migrated."""
 
-    def __init__(self, message: str, *, migration: str, keys: Sequence[str], remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, migration: str, keys: Sequence[str], remedy: str | None = None
+    ) -> None:
         self.migration: str = migration
         self.keys: tuple[str, ...] = tuple(keys)
         super().__init__(message, remedy=remedy)
