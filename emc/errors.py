@@ -134,10 +134,7 @@ class PostconditionError(EmcError):
 
 
 class LockBudgetError(EmcError):
-    """A lock could not be had within the budget; everything done so far is kept.
-
-    ``step`` names the step, ``attempts`` says how often it was tried, ``blockers`` who held the locks.
-    """
+    """A lock could not be had within the budget; everything done so far is kept."""
 
     exit_code = ExitCode.LOCK_BUDGET
 
@@ -152,15 +149,18 @@ class LockBudgetError(EmcError):
     ) -> None:
         self.step: str | None = step
         self.attempts: int = attempts
+        """How often it was tried."""
         self.blockers: tuple[Any, ...] = tuple(blockers)
+        """Who held the locks, as :class:`emc.dialects.base.Blocker`."""
         super().__init__(message, remedy=remedy)
 
 
 class _LeaseError(LockBudgetError):
-    """Another emc is at work on this database. ``holder`` says who: its runner, command and times."""
+    """Another emc is at work on this database."""
 
     def __init__(self, message: str | None = None, *, holder: Any = None, remedy: str | None = None) -> None:
         self.holder: Any = holder
+        """Who, with what command and since when, as :class:`emc.state.Holder`."""
         super().__init__(message, remedy=remedy)
 
 
