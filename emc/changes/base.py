@@ -48,8 +48,7 @@ class Situation:
         column = self.models[key].columns.get(name)
         if column is None:
             return False
-        fill = self.upgrade.fill_of(key, name)
-        return column.server_default is None and not (fill is not None and fill.is_constant)
+        return column.server_default is None and column.computed is None and column.identity is None
 
 
 class Change(abc.ABC):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Column, DefaultClause, MetaData, literal
+from sqlalchemy import Column, DefaultClause, MetaData, UniqueConstraint, literal
 from sqlalchemy.exc import CompileError
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, column_element, live_table, operation
@@ -237,12 +237,23 @@ def temporary_default(situation: Situation, key: TableKey, column: Column[Any]) 
     fill = situation.upgrade.fill_of(key, column.name)
     if fill is None or not fill.is_constant:
         return None
+    if column.foreign_keys or _is_in_unique(column):
+        # As a default the constant would reach every insert of the old release: the second one would be a duplicate,
+        # and the parent that a foreign key asks for may not be there yet.
+        return None
     value = literal(fill.value, column.type)
     try:
         value.compile(compile_kwargs={"literal_binds": True})
     except (CompileError, NotImplementedError):
         return None  # bytes and the like: the fill alone has to do
     return DefaultClause(value)
+
+
+def _is_in_unique(column: Column[Any]) -> bool:
+    table = column.table
+    uniques = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
+    uniques += [index.columns for index in table.indexes if index.unique]
+    return any(column.name in columns for columns in uniques)
 
 
 def primary_key_refusal(key: TableKey, what: str) -> Refusal:

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alembic.operations import ops
+from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
 from emc.errors import Refusal
 from emc.names import Element, ElementKind
 from emc.operations import Kind, Operation, UnsupportedDifferenceOp, table_key
 from emc.phases import Phase
+from emc.schema import LiveTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class TableRetired(Change):
         for table in situation.live.tables.values():
             for foreign_key in table.foreign_keys:
                 parent = type(key)(foreign_key["referred_schema"], foreign_key["referred_table"])
-                leaves = table.key == key and parent not in retired
+                leaves = table.key == key and parent not in retired and _blocks_deletes(foreign_key, table)
                 enters = parent == key and table.key not in retired
                 if (leaves or enters) and foreign_key.get("name"):
                     name = str(foreign_key["name"])
@@ -78,6 +80,14 @@ class TableRetired(Change):
             reversible=False,
             because=because_old_code("read and write it"),
         )
+
+
+def _blocks_deletes(foreign_key: ReflectedForeignKeyConstraint, table: LiveTable) -> bool:
+    """Whether rows of *table* would keep the new release, which knows nothing of them, from deleting their parents."""
+    action = str(foreign_key.get("options", {}).get("ondelete") or "NO ACTION").upper()
+    if action == "SET NULL":
+        return not all(table.columns[name]["nullable"] for name in foreign_key["constrained_columns"])
+    return action != "CASCADE"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,26 @@
+"""How does an upgrade flow?
+
+One function per command. They print nothing and know no terminal: progress goes to a callback, results come back as
+values. The command line, test fixtures and services all call these.
+"""
+
+from emc.commands.contract import contract
+from emc.commands.expand import expand
+from emc.commands.look import history, plan, status
+from emc.commands.migrate import migrate
+from emc.commands.results import Blocked, MigrateReport, PhaseReport, PlanReport, StatusReport, WorkStatus
+
+__all__ = [
+    "Blocked",
+    "MigrateReport",
+    "PhaseReport",
+    "PlanReport",
+    "StatusReport",
+    "WorkStatus",
+    "contract",
+    "expand",
+    "history",
+    "migrate",
+    "plan",
+    "status",
+]

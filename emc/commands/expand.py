@@ -1,0 +1,88 @@
+"""Run the expand phase: additive operations that the old release does not notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine
+
+from emc.commands.results import PhaseReport
+from emc.commands.session import Report, chosen, demand_privileges, nobody, planned, reach, units
+from emc.dialects import Dialect
+from emc.execute import RetryPolicy, run_unit
+from emc.gates import Scope, watch
+from emc.operations import Kind
+from emc.phases import Phase
+from emc.plan import Plan, derive
+from emc.state.lease import acquire
+from emc.steps import LockPolicy, Step, Transaction
+from emc.upgrade import Upgrade
+
+
+def expand(
+    upgrade: Upgrade,
+    engine: Engine,
+    *,
+    only: Sequence[str] = (),
+    dry_run: bool = False,
+    report: Report = nobody,
+    retry: RetryPolicy | None = None,
+) -> PhaseReport:
+    """Run the expand phase. Running it again when it is done writes nothing.
+
+    :param only: ids of the steps to run; empty: all.
+    :param dry_run: derive and answer the steps, and run none.
+    :param report: hears what happens to each step.
+    :param retry: how patiently to ask for locks.
+    :raises UnknownOperationError: *only* names something that the plan does not hold.
+    :raises PrivilegeError: a privilege is missing; nothing was changed.
+    :raises LeaseHeldError: another emc is at work on this database.
+    :raises LockBudgetError: a lock was not to be had; what was done so far is kept.
+    :raises StatementFailedError: the database refused a statement; what was done so far is kept.
+    :raises EmcError: whatever :func:`emc.plan` raises.
+    """
+    dialect = reach(engine)
+    with planned(upgrade, engine, dialect) as (connection, derived):
+        steps = chosen(derived.expand, only, derived.names)
+        if dry_run or not (steps or _watches(derived)):
+            return PhaseReport(Phase.EXPAND, steps, dry_run=dry_run)
+        demand_privileges(dialect, connection, steps)
+    with acquire(engine, dialect, command="emc expand") as lease:
+        # Another runner may have been at work until a moment ago.
+        with planned(upgrade, engine, dialect) as (_, derived):
+            steps = tuple(step for step in derived.expand if not only or step.id in only)
+        done: list[str] = []
+        for unit in units(steps):
+            run_unit(
+                engine,
+                dialect,
+                unit,
+                lease=lease,
+                release=upgrade.release,
+                phase=Phase.EXPAND,
+                confirm=None,
+                rerender=lambda connection, unit=unit: again(upgrade, dialect, connection, unit),  # type: ignore[misc]
+                retry=retry or RetryPolicy(),
+                report=report,
+            )
+            done += [step.id for step in unit]
+        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0) as connection:
+            lease.confirm(connection)
+            watch([step.operation for step in derived.contract], connection, Scope(derived, dialect))
+        return PhaseReport(Phase.EXPAND, steps, tuple(done))
+
+
+def again(
+    upgrade: Upgrade, dialect: Dialect, connection: Connection, unit: Sequence[Step]
+) -> tuple[Step, ...]:
+    """The steps of *unit* as they look now, after some of their statements may have run."""
+    derived = derive(connection, upgrade, dialect)
+    phase = unit[0].operation.phase
+    wanted = {step.id for step in unit}
+    operations = [step.operation for step in derived.steps(phase) if step.id in wanted]
+    return tuple(dialect.steps(operations, derived.situation.live)) if operations else ()
+
+
+def _watches(derived: Plan) -> bool:
+    """Whether gates of this upgrade have to remember something from now on."""
+    return any(step.operation.kind == Kind.DROP_INDEX for step in derived.contract)

@@ -1,0 +1,165 @@
+"""How do results look as JSON?
+
+The shapes are part of the public interface: keys are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Dialect
+
+from emc.commands.results import MigrateReport, PhaseReport, PlanReport, StatusReport
+from emc.commands.sql import work_sql
+from emc.errors import EmcError
+from emc.gates import Verdict
+from emc.phases import Phase
+from emc.state.ledger import Entry
+from emc.steps import Step
+from emc.work import NotReady, Work
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A gate's answer."""
+    return {
+        "name": verdict.gate,
+        "open": verdict.open,
+        "reason": verdict.reason,
+        "remedy": verdict.remedy,
+        "rows": verdict.rows,
+        "keys": list(verdict.keys),
+        "overridden": verdict.overridden,
+    }
+
+
+def step_json(step: Step, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
+    """A schema step."""
+    operation = step.operation
+    return {
+        "id": operation.id,
+        "kind": operation.kind,
+        "target": str(operation.element),
+        "phase": str(operation.phase),
+        "description": operation.description,
+        "because": operation.because,
+        "sql": list(step.statements),
+        "transaction": str(step.transaction),
+        "unit": step.unit,
+        "hazards": [str(hazard) for hazard in step.hazards],
+        "gates": [verdict_json(verdict) for verdict in verdicts],
+        "reversible": operation.reversible,
+    }
+
+
+def work_json(work: Work | NotReady, dialect: Dialect) -> dict[str, Any]:
+    """A data migration, in the shape of a step."""
+    return {
+        "id": work.name,
+        "kind": work.kind,
+        "target": str(work.key),
+        "phase": str(Phase.MIGRATE),
+        "description": work.reason if isinstance(work, NotReady) else work.description,
+        "because": work.reason if isinstance(work, NotReady) else None,
+        "sql": work_sql(work, dialect),
+        "transaction": "batches",
+        "unit": work.name,
+        "hazards": [],
+        "gates": [],
+        "reversible": False,
+    }
+
+
+def plan_json(report: PlanReport, dialect: Dialect) -> dict[str, Any]:
+    """A plan.
+
+    :param dialect: SQLAlchemy's dialect object, to render the statements of data migrations with.
+    """
+    plan = report.plan
+    return {
+        "dialect": plan.dialect,
+        "release": plan.release,
+        "phases": {
+            "expand": [step_json(step) for step in plan.expand],
+            "migrate": [work_json(work, dialect) for work in plan.work],
+            "contract": [step_json(step, report.verdicts.get(step.id, ())) for step in plan.contract],
+        },
+        "unmanaged": [
+            {"kind": str(one.element.kind), "target": str(one.element), "declare": one.declare}
+            for one in plan.unmanaged
+        ],
+        "notes": [{"kind": note.kind, "target": note.target, "text": note.text} for note in plan.notes],
+    }
+
+
+def status_json(status: StatusReport, dialect: Dialect) -> dict[str, Any]:
+    """A plan with progress."""
+    return {
+        **plan_json(status.report, dialect),
+        "progress": [
+            {
+                "id": work.name,
+                "complete": work.complete,
+                "rows_done": work.rows_done,
+                "rows_left": work.rows_left,
+                "eta_seconds": work.eta_seconds,
+                "failed": list(work.failed),
+                "reason": work.reason,
+            }
+            for work in status.work
+        ],
+        "running": status.holder,
+        "next": status.next,
+    }
+
+
+def phase_json(report: PhaseReport) -> dict[str, Any]:
+    """What expand or contract did."""
+    return {
+        "phase": str(report.phase),
+        "dry_run": report.dry_run,
+        "steps": [step_json(step) for step in report.steps],
+        "done": list(report.done),
+        "blocked": [
+            {"id": blocked.step.id, "gates": [verdict_json(verdict) for verdict in blocked.verdicts]}
+            for blocked in report.blocked
+        ],
+    }
+
+
+def migrate_json(report: MigrateReport) -> dict[str, Any]:
+    """What migrate did."""
+    return {
+        "phase": str(Phase.MIGRATE),
+        "dry_run": report.dry_run,
+        "results": [
+            {
+                "id": result.name,
+                "outcome": str(result.outcome),
+                "rows_done": result.rows_done,
+                "rows_left": result.rows_left,
+                "failed": [{"key": row.key, "error": row.error} for row in result.failed],
+            }
+            for result in report.results
+        ],
+    }
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """A line of the ledger."""
+    return {
+        "id": entry.id,
+        "at": entry.at.isoformat(),
+        "release": entry.release,
+        "phase": entry.phase,
+        "operation": entry.operation,
+        "event": str(entry.event),
+        "runner": entry.runner,
+        "server": entry.server,
+        "details": dict(entry.details),
+    }
+
+
+def error_json(error: EmcError) -> dict[str, Any]:
+    """An error."""
+    return {"error": error.name, "message": error.message, "remedy": error.remedy}

@@ -1,0 +1,88 @@
+"""What would be done, where does the upgrade stand, and what was done? Reads only."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy import Connection, Engine
+
+from emc.commands.results import PlanReport, StatusReport, WorkStatus
+from emc.commands.session import planned, reach
+from emc.gates import Scope, judge
+from emc.plan import Plan
+from emc.state import ledger
+from emc.state.failures import failures
+from emc.state.lease import holder
+from emc.state.progress import load
+from emc.upgrade import Upgrade
+from emc.work import NotReady, Work, rows_left
+
+
+def plan(upgrade: Upgrade, engine: Engine) -> PlanReport:
+    """What each phase would do, derived from models, declarations and live schema as of now.
+
+    Reads only: a role without any other privilege is enough.
+
+    :raises DeclarationError: a declaration contradicts the models or the database.
+    :raises PlanRefusedError: there are differences that emc refuses to act on.
+    :raises DatabaseUnavailableError: the database cannot be reached.
+    """
+    dialect = reach(engine)
+    with planned(upgrade, engine, dialect) as (connection, derived):
+        scope = Scope(derived, dialect)
+        verdicts = {step.id: judge(step.operation, connection, scope) for step in derived.contract}
+        return PlanReport(derived, verdicts)
+
+
+def status(upgrade: Upgrade, engine: Engine) -> StatusReport:
+    """Where the upgrade stands: what is left of each phase, how far data migrations are, which gates are shut.
+
+    Reads only.
+
+    :raises EmcError: as :func:`plan`.
+    """
+    dialect = reach(engine)
+    with planned(upgrade, engine, dialect) as (connection, derived):
+        scope = Scope(derived, dialect)
+        verdicts = {step.id: judge(step.operation, connection, scope) for step in derived.contract}
+        work = tuple(_work_status(connection, one) for one in derived.all_work.values())
+        held = holder(connection)
+        running = None
+        if held is not None and held.expires_at > dialect.now(connection):
+            running = f"{held.runner} runs {held.command} since {held.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
+        return StatusReport(PlanReport(derived, verdicts), work, running, _next(derived))
+
+
+def history(engine: Engine, *, limit: int | None = None) -> tuple[ledger.Entry, ...]:
+    """The ledger, newest entry last.
+
+    :param limit: how many entries to answer, counted from the newest; ``None``: all.
+    :raises DatabaseUnavailableError: the database cannot be reached.
+    """
+    dialect = reach(engine)
+    with dialect.reading(engine) as connection:
+        return ledger.entries(connection, limit=limit)
+
+
+def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:
+    progress = load(connection, work.name)
+    done = progress.rows_done if progress is not None else 0
+    if isinstance(work, NotReady):
+        return WorkStatus(work.name, done, None, None, reason=work.reason)
+    left = rows_left(connection, work)
+    eta: float | None = None
+    if progress is not None and done and left:
+        elapsed = (progress.updated_at - progress.started_at) / dt.timedelta(seconds=1)
+        eta = elapsed / done * left
+    failed = tuple(row.key for row in failures(connection, work.name)) if left else ()
+    return WorkStatus(work.name, done, left, eta, failed)
+
+
+def _next(derived: Plan) -> str:
+    if derived.expand:
+        return "emc expand"
+    if derived.work:
+        return "emc migrate"
+    if derived.contract:
+        return "emc contract --old-code-gone   # once no process of the old release is left"
+    return "nothing: models and database agree"

@@ -1,0 +1,95 @@
+"""What do all commands need before they can begin?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from emc.dialects import Dialect, dialect_of
+from emc.errors import DatabaseUnavailableError, PrivilegeError, UnknownOperationError
+from emc.execute import StepEvent
+from emc.plan import Plan, derive
+from emc.steps import Step
+from emc.upgrade import Upgrade
+
+Report = Callable[[StepEvent], None]
+"""Hears what happens to each step."""
+
+
+def nobody(event: object) -> None:
+    """Hears nothing."""
+
+
+def reach(engine: Engine) -> Dialect:
+    """The dialect of *engine*, once it is known that the database answers.
+
+    :raises UnsupportedDatabaseError: emc does not know the database.
+    :raises DatabaseUnavailableError: it cannot be reached.
+    """
+    dialect = dialect_of(engine)
+    try:
+        with engine.connect():
+            pass
+    except DBAPIError as error:
+        # The URL hides its password; the driver's message names host, port and reason.
+        raise DatabaseUnavailableError(
+            f"Cannot reach the database {engine.url.render_as_string(hide_password=True)}: "
+            f"{' '.join(str(error.orig).split())}",
+            remedy="Check the URL, that the server runs, and that this host may connect to it.",
+        ) from error
+    return dialect
+
+
+@contextmanager
+def planned(upgrade: Upgrade, engine: Engine, dialect: Dialect) -> Iterator[tuple[Connection, Plan]]:
+    """A connection for reading, and the plan as of now."""
+    with dialect.reading(engine) as connection:
+        yield connection, derive(connection, upgrade, dialect)
+
+
+def chosen(steps: Sequence[Step], only: Sequence[str], known: Iterable[str]) -> tuple[Step, ...]:
+    """The steps that ``--only`` names; all of them when it names none.
+
+    :raises UnknownOperationError: a name is neither in these steps nor anywhere in the plan.
+    """
+    check_names(only, known)
+    if not only:
+        return tuple(steps)
+    return tuple(step for step in steps if step.id in only)
+
+
+def check_names(only: Sequence[str], known: Iterable[str]) -> None:
+    """Make sure that every name is known.
+
+    :raises UnknownOperationError: one is not.
+    """
+    names = sorted(set(known))
+    for name in only:
+        if name not in names:
+            raise UnknownOperationError(
+                f"The plan holds nothing called {name!r}.",
+                known=names,
+                remedy="It holds: " + (", ".join(names) if names else "nothing; models and database agree") + ".",
+            )
+
+
+def units(steps: Iterable[Step]) -> list[tuple[Step, ...]]:
+    """Steps that run together."""
+    return [tuple(group) for _, group in groupby(steps, key=lambda step: step.unit)]
+
+
+def demand_privileges(dialect: Dialect, connection: Connection, steps: Sequence[Step]) -> None:
+    """Make sure that nothing will fail for want of a privilege, before the first step.
+
+    :raises PrivilegeError: something is missing.
+    """
+    missing = dialect.missing_privileges(connection, steps)
+    if missing:
+        raise PrivilegeError(
+            f"The role that emc connects as lacks: {'; '.join(missing)}. Nothing was changed.",
+            remedy="Grant what is missing, or connect as the role that owns the tables.",
+        )

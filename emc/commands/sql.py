@@ -1,0 +1,99 @@
+"""How does a plan look as a SQL script for a DBA?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Delete, Dialect, Update, delete, update
+from sqlalchemy.exc import CompileError
+
+from emc.commands.results import PlanReport
+from emc.phases import Phase
+from emc.steps import Step, Transaction
+from emc.work import DeleteRow, NotReady, SetValues, Work
+
+
+def work_sql(work: Work | NotReady, dialect: Dialect) -> list[str]:
+    """What a data migration sends, without its batches; empty where Python does the work."""
+    if isinstance(work, NotReady):
+        return []
+    statement: Update | Delete
+    if isinstance(work.action, SetValues):
+        statement = update(work.table).where(work.pending).values(dict(work.action.values))
+    elif isinstance(work.action, DeleteRow):
+        statement = delete(work.table).where(work.pending)
+    else:
+        return []
+    try:
+        return [str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))]
+    except (CompileError, NotImplementedError):
+        # A constant that cannot be written as a literal, e.g. bytes: show the statement with its parameters.
+        return [str(statement.compile(dialect=dialect))]
+
+
+def plan_sql(report: PlanReport, dialect: Dialect) -> str:
+    """The whole plan as valid SQL with comments.
+
+    :param dialect: SQLAlchemy's dialect object, to render with.
+    """
+    plan = report.plan
+    lines = [f"-- emc plan for {plan.dialect}" + (f", release {plan.release}" if plan.release else "")]
+    lines += ["", "-- EXPAND: before the new code is deployed", *_steps(plan.steps(Phase.EXPAND), report)]
+    lines += ["", "-- MIGRATE: while old and new code run side by side; emc migrate does it in small batches"]
+    for work in plan.work:
+        lines += ["", *_comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}")]
+        statements = work_sql(work, dialect)
+        lines += [f"{one};" for one in statements] or _comment("done by emc migrate, row by row")
+    lines += ["", "-- CONTRACT: once the old release is gone, and the gates are open"]
+    lines += _steps(plan.steps(Phase.CONTRACT), report)
+    if plan.unmanaged:
+        lines += ["", "-- UNMANAGED: left alone; paste a line to let it go"]
+        lines += [f"--   {one.declare}" for one in plan.unmanaged]
+    return "\n".join(lines) + "\n"
+
+
+def _steps(steps: Iterable[Step], report: PlanReport) -> list[str]:
+    lines: list[str] = []
+    open_unit: Step | None = None
+    for step in steps:
+        if open_unit is not None and step.unit != open_unit.unit:
+            lines += _ending(open_unit)
+            open_unit = None
+        lines += ["", *_comment(f"{step.id}: {step.operation.description}")]
+        if step.operation.because:
+            lines += _comment(f"because {step.operation.because}")
+        if step.hazards:
+            lines += _comment(f"hazards: {', '.join(step.hazards)}")
+        for verdict in report.verdicts.get(step.id, ()):
+            state = "open" if verdict.open else "SHUT"
+            lines += _comment(f"gate {verdict.gate} is {state}: {verdict.reason}")
+        if not step.statements:
+            lines += _comment("done by the statements above")
+            continue
+        if open_unit is None:
+            lines += _beginning(step)
+            open_unit = step
+        lines += [f"{statement.rstrip().rstrip(';')};" for statement in step.statements]
+    if open_unit is not None:
+        lines += _ending(open_unit)
+    return lines
+
+
+def _beginning(step: Step) -> list[str]:
+    return {
+        Transaction.TOGETHER: ["BEGIN;"],
+        Transaction.AUTOCOMMIT: [],
+        Transaction.REBUILD: ["PRAGMA foreign_keys=OFF;", "PRAGMA legacy_alter_table=ON;", "BEGIN IMMEDIATE;"],
+    }[step.transaction]
+
+
+def _ending(step: Step) -> list[str]:
+    return {
+        Transaction.TOGETHER: ["COMMIT;"],
+        Transaction.AUTOCOMMIT: [],
+        Transaction.REBUILD: ["COMMIT;", "PRAGMA legacy_alter_table=OFF;", "PRAGMA foreign_keys=ON;"],
+    }[step.transaction]
+
+
+def _comment(text: str) -> list[str]:
+    return [f"-- {line}" for line in text.splitlines()]

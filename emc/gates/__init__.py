@@ -1,0 +1,116 @@
+"""Which gates guard an operation, and do they let it pass?
+
+Gates are derived from the operation, whoever wants to run it. An operation of contract without a gate of its own is a
+mistake in emc, and is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from emc.gates.base import Gate, Scope, Verdict
+from emc.gates.duplicates import NoConflicts, NoDuplicates
+from emc.gates.people import (
+    DataElsewhere,
+    ExpandDone,
+    IndexUnused,
+    OldCodeGone,
+    Soaked,
+    first_open,
+    required_soak,
+    retirement,
+)
+from emc.gates.rows import FitsType, NoNulls, NoOrphans, NoViolations, ValueUnused
+from emc.names import ElementKind
+from emc.operations import Kind, Operation
+from emc.state.observations import forget, observation, observe
+
+__all__ = ["Gate", "Scope", "Verdict", "gates_of", "judge", "watch"]
+
+_OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
+    Kind.SET_NOT_NULL: (NoNulls,),
+    Kind.ADD_CHECK: (NoViolations,),
+    Kind.ADD_FOREIGN_KEY: (NoOrphans,),
+    Kind.ADD_UNIQUE: (NoDuplicates,),
+    Kind.ADD_EXCLUSION: (NoConflicts,),
+    Kind.CREATE_INDEX: (NoDuplicates,),
+    Kind.ALTER_TYPE: (FitsType,),
+    Kind.DROP_COLUMN: (DataElsewhere, Soaked),
+    Kind.DROP_TABLE: (DataElsewhere, Soaked),
+    Kind.DROP_INDEX: (IndexUnused, Soaked),
+    Kind.REMOVE_ENUM_VALUE: (ValueUnused,),
+    Kind.DROP_ENUM: (Soaked,),
+    # Nothing in the data speaks against these: that the old release is gone is all they need.
+    Kind.DROP_DEFAULT: (),
+    Kind.DROP_UNIQUE: (Soaked,),
+    Kind.DROP_EXCLUSION: (Soaked,),
+    Kind.DROP_FOREIGN_KEY: (Soaked,),
+    Kind.DROP_CHECK: (Soaked,),
+}
+_REPLACED: Mapping[ElementKind, tuple[Callable[[Operation], Gate], ...]] = {
+    ElementKind.UNIQUE: (NoDuplicates,),
+    ElementKind.CHECK: (NoViolations,),
+    ElementKind.FOREIGN_KEY: (NoOrphans,),
+    ElementKind.EXCLUSION: (NoConflicts,),
+}
+
+
+def gates_of(operation: Operation) -> tuple[Gate, ...]:
+    """The gates of a contract operation, in the order in which they are asked.
+
+    :raises LookupError: no gate is known for the kind of operation, so it must not run.
+    """
+    if operation.kind == Kind.REPLACE_CONSTRAINT:
+        own = _REPLACED[operation.element.kind]
+    elif operation.kind == Kind.REPLACE_INDEX:
+        own = (NoDuplicates,) if operation.directive.create.unique else ()  # type: ignore[attr-defined]
+    else:
+        own = _OWN[operation.kind]
+    return (ExpandDone(operation), *(make(operation) for make in own), OldCodeGone(operation))
+
+
+def judge(
+    operation: Operation, connection: Connection, scope: Scope, overrides: Mapping[str, str] | None = None
+) -> tuple[Verdict, ...]:
+    """Ask every gate of *operation*. Reads only.
+
+    :param overrides: reasons by the full name of a gate; a shut gate with a reason lets pass.
+    """
+    verdicts = []
+    for gate in gates_of(operation):
+        verdict = gate.evaluate(connection, scope)
+        if not verdict.open and gate.name in (overrides or {}):
+            verdict = dataclasses.replace(verdict, overridden=(overrides or {})[gate.name])
+        verdicts.append(verdict)
+    return tuple(verdicts)
+
+
+def watch(operations: Sequence[Operation], connection: Connection, scope: Scope) -> None:
+    """Note down what gates have to remember between runs: uses of retired indexes, and since when gates are open."""
+    for operation in operations:
+        gates = gates_of(operation)
+        for gate in gates:
+            if isinstance(gate, IndexUnused):
+                _watch_index(gate, connection, scope)
+        soaking = [gate for gate in gates if isinstance(gate, Soaked) and required_soak(gate, scope)]
+        for gate in soaking:
+            others = [one.evaluate(connection, scope) for one in gates if one not in soaking]
+            if all(verdict.open for verdict in others):
+                observe(connection, first_open(gate), {})
+            else:
+                forget(connection, first_open(gate))
+
+
+def _watch_index(gate: IndexUnused, connection: Connection, scope: Scope) -> None:
+    scans = scope.dialect.index_scans(connection, gate.element)
+    if scans is None:
+        return
+    seen = observation(connection, retirement(gate))
+    if seen is not None and int(seen.facts["scans"]) != scans:
+        forget(connection, retirement(gate))
+    observe(connection, retirement(gate), {"scans": scans})
+
+

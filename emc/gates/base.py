@@ -1,0 +1,120 @@
+"""What is a gate, and what does it answer?
+
+A gate is a condition on one contract operation. It is derived from the operation, asks the database, and stays shut
+when it cannot tell. Nothing but its answer, or a recorded override, lets the operation run.
+"""
+
+from __future__ import annotations
+
+import abc
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Table, func, select
+
+from emc.dialects.base import Dialect
+from emc.names import Element, TableKey
+from emc.operations import Operation
+from emc.plan import Plan
+from emc.schema import as_table
+
+SAMPLE = 3
+"""How many keys a shut gate names."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A gate's answer, with the facts behind it."""
+
+    gate: str
+    """The full name, as ``--override`` takes it, e.g. ``no-nulls:users.tz``."""
+    open: bool
+    reason: str
+    """Why, in one sentence with the user's own names."""
+    remedy: str | None = None
+    """The command or line that would open it; ``None`` where it is open."""
+    rows: int | None = None
+    """How many rows are in the way, where rows are."""
+    keys: tuple[str, ...] = ()
+    """The first few of their keys."""
+    overridden: str | None = None
+    """The reason that an operator gave for going on although the gate is shut."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What goes into the ledger: predicate, rows seen, and the like."""
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether the operation may run, as far as this gate is concerned."""
+        return self.open or self.overridden is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """What a gate may look at, besides the database itself."""
+
+    plan: Plan
+    dialect: Dialect
+    old_code_gone: bool = False
+    """The operator's word that no process of the old release runs any more."""
+    soak: dt.timedelta | None = None
+    """Replaces the soak of every declaration."""
+    now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+
+    def table(self, key: TableKey) -> Table | None:
+        """The live table, to build statements on; ``None`` when it is not there."""
+        live = self.plan.situation.live.table(key)
+        return as_table(live, self.plan.situation.models.get(key)) if live is not None else None
+
+
+@dataclass(frozen=True, eq=False)
+class Gate(abc.ABC):
+    """A condition on one operation."""
+
+    kind: ClassVar[str]
+    operation: Operation
+
+    @property
+    def element(self) -> Element:
+        """What the operation is about."""
+        return self.operation.element
+
+    @property
+    def name(self) -> str:
+        """The full name, as ``--override`` takes it."""
+        return f"{self.kind}:{self.element}"
+
+    @abc.abstractmethod
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Ask the database. Reads only."""
+
+    def opened(self, reason: str, **evidence: Any) -> Verdict:
+        """The answer *open*."""
+        return Verdict(self.name, True, reason, evidence=evidence)
+
+    def shut(
+        self, reason: str, remedy: str, *, rows: int | None = None, keys: Sequence[str] = (), **evidence: Any
+    ) -> Verdict:
+        """The answer *shut*."""
+        return Verdict(self.name, False, reason, remedy, rows, tuple(keys), evidence=evidence)
+
+    def not_there_yet(self, what: str) -> Verdict:
+        """The answer while expand has not run."""
+        return self.shut(f"{what} is not there yet", "emc expand")
+
+
+def count_rows(connection: Connection, source: FromClause, where: ColumnElement[bool]) -> int:
+    """How many rows of *source* satisfy *where*."""
+    return int(connection.execute(select(func.count()).select_from(source).where(where)).scalar_one())
+
+
+def first_keys(connection: Connection, table: FromClause, where: ColumnElement[bool]) -> tuple[str, ...]:
+    """The keys of the first few rows of *table* that satisfy *where*, as ``id=3``."""
+    columns = list(table.primary_key) or list(table.columns)[:SAMPLE]
+    rows = connection.execute(
+        select(*columns).select_from(table).where(where).order_by(*columns).limit(SAMPLE)
+    )
+    return tuple(
+        ", ".join(f"{column.name}={value!r}" for column, value in zip(columns, row, strict=True)) for row in rows
+    )

@@ -1,0 +1,139 @@
+"""Is there no pair of rows that a unique rule would not allow?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, func, literal_column, select, text
+
+from emc.gates.base import SAMPLE, Gate, Scope, Verdict
+from emc.gates.rows import CannotProveError, _added, _attribute
+from emc.names import ElementKind
+from emc.operations import constraint_kind, table_key
+from emc.names import TableKey
+
+
+@dataclass(frozen=True, eq=False)
+class NoDuplicates(Gate):
+    """A unique constraint or index needs every value to be there once, as the database compares values."""
+
+    kind = "no-duplicates"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Count the groups of more than one row."""
+        directive: Any = _added(self.operation.directive)
+        key = table_key(directive)
+        table = scope.table(key)
+        expressions = _expressions(directive, table) if table is not None else None
+        if table is None or expressions is None:
+            return self.not_there_yet(str(self.element))
+        options = directive.kw
+        condition = options.get("postgresql_where", options.get("sqlite_where"))
+        source: FromClause = table
+        conditions: list[ColumnElement[bool]] = []
+        if condition is not None:
+            # A condition of the models speaks of the models' own Table, which has the same name.
+            source = scope.plan.situation.models[key]
+            expressions = _expressions(directive, source) or expressions
+            conditions.append(text(condition) if isinstance(condition, str) else condition)  # type: ignore[arg-type]
+        if not options.get("postgresql_nulls_not_distinct"):
+            conditions += [expression.is_not(None) for expression in expressions]
+        groups = (
+            select(*expressions, func.count().label("emc_rows"))
+            .select_from(source)
+            .where(and_(True, *conditions))
+            .group_by(*expressions)
+            .having(func.count() > 1)
+        )
+        counted = groups.subquery()
+        extra, number = connection.execute(
+            select(func.coalesce(func.sum(counted.c.emc_rows - 1), 0), func.count()).select_from(counted)
+        ).one()
+        if not number:
+            return self.opened(f"no duplicates in {key}", rows=0)
+        samples = connection.execute(groups.order_by(*expressions).limit(SAMPLE)).all()
+        names = [getattr(expression, "name", str(expression)) for expression in expressions]
+        return self.shut(
+            f"{int(extra):,} rows too many in {key}, in {number:,} groups of equal {', '.join(map(str, names))}",
+            self._remedy(scope, key, expressions),
+            rows=int(extra),
+            keys=[
+                ", ".join(f"{name}={value!r}" for name, value in zip(names, row[:-1], strict=True))
+                + f" ({row[-1]} rows)"
+                for row in samples
+            ],
+        )
+
+    def _remedy(self, scope: Scope, key: TableKey, expressions: Sequence[Any]) -> str:
+        names = [getattr(expression, "name", None) for expression in expressions]
+        for rule in scope.plan.situation.upgrade.deduplications:
+            if {column.name for column in rule.columns} == set(names) and rule.table.name == key.name:
+                return f"emc migrate --only {rule.name}"
+        columns = ", ".join(_attribute(key, str(name)) for name in names)
+        return f"upgrade.deduplicate({columns}, keep=...)  # then: emc migrate"
+
+
+def _expressions(directive: Any, table: FromClause) -> list[ColumnElement[Any]] | None:
+    """What must be unique; ``None`` when a column is not there yet."""
+    expressions: list[ColumnElement[Any]] = []
+    for item in directive.columns:
+        name = item if isinstance(item, str) else item.name if isinstance(item, Column) else None
+        if name is None:
+            inner = getattr(item, "element", item)
+            if isinstance(inner, Column):  # users.c.name.desc()
+                name = inner.name
+        if name is not None:
+            if name not in table.columns:
+                return None
+            expressions.append(table.columns[name])
+        else:
+            expressions.append(literal_column(str(item.compile(compile_kwargs={"literal_binds": True}))))
+    return expressions
+
+
+@dataclass(frozen=True, eq=False)
+class NoConflicts(Gate):
+    """An exclusion constraint needs every pair of rows to pass it."""
+
+    kind = "no-conflicts"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Join the table with itself."""
+        directive: Any = _added(self.operation.directive)
+        assert constraint_kind(directive) is ElementKind.EXCLUSION
+        table = scope.table(table_key(directive))
+        if table is None:
+            return self.not_there_yet(str(self.element))
+        row_id = scope.dialect.row_id(table)
+        try:
+            if row_id is None or getattr(directive, "where", None) is not None:
+                raise CannotProveError(f"emc cannot prove exclusion constraint {self.element.name} from the data")
+            one, other = table.alias("one"), table.alias("other")
+            pairs = []
+            for item, operator in directive.elements:
+                name = item if isinstance(item, str) else getattr(item, "name", None)
+                if name not in table.columns:
+                    raise CannotProveError(f"emc cannot prove an exclusion over the expression {item}")
+                pairs.append(one.columns[name].op(operator, is_comparison=True)(other.columns[name]))
+        except CannotProveError as error:
+            return self.shut(
+                str(error), f'emc contract --override {self.name} --reason "how it was verified by hand"'
+            )
+        first = scope.dialect.row_id(one)  # type: ignore[arg-type]  # an alias has the same system columns
+        second = scope.dialect.row_id(other)  # type: ignore[arg-type]
+        assert first is not None and second is not None
+        rows = connection.execute(
+            select(func.count()).select_from(one.join(other, and_(first < second, *pairs)))
+        ).scalar_one()
+        if rows:
+            return self.shut(
+                f"{rows:,} pairs of rows in {self.element.table} exclude each other",
+                "@upgrade.data_migration(...)  # repair the rows, then: emc migrate",
+                rows=int(rows),
+            )
+        return self.opened(f"no two rows in {self.element.table} exclude each other", rows=0)
+
+
+__all__ = ["NoConflicts", "NoDuplicates"]

@@ -1,0 +1,151 @@
+"""Does nobody need the element any more, and did somebody say what becomes of its data?"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from emc.gates.base import Gate, Scope, Verdict
+from emc.gates.rows import HoldsNoData
+from emc.state.observations import observation
+from emc.upgrade import Discard, Retire
+from emc.work import NotReady, anything_left, rows_left, sample_keys
+
+
+@dataclass(frozen=True, eq=False)
+class ExpandDone(Gate):
+    """Nothing is contracted before everything is expanded: the new release has to stand on its own."""
+
+    kind = "expand-done"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Look whether the plan has anything to expand."""
+        steps = scope.plan.expand
+        if steps:
+            listed = ", ".join(step.id for step in steps[:3]) + (", …" if len(steps) > 3 else "")
+            return self.shut(f"{len(steps)} operations of expand are not done: {listed}", "emc expand")
+        return self.opened("expand is done")
+
+
+@dataclass(frozen=True, eq=False)
+class OldCodeGone(Gate):
+    """Nobody who runs refers to the element. Until instances are registered, that is the operator's word."""
+
+    kind = "old-code-gone"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Take the operator's word, given for this very run."""
+        if scope.old_code_gone:
+            return self.opened("the operator says that the old release is gone", word="--old-code-gone")
+        return self.shut(
+            f"{self.operation.because or 'the old release may still run'}, and emc does not know whether it still runs",
+            "emc contract --old-code-gone   # once no process of the old release is left",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DataElsewhere(Gate):
+    """What the element held is elsewhere, is not there, or may be lost."""
+
+    kind = "data-elsewhere"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Ask the declaration what counts, then the data."""
+        removal = scope.plan.situation.removals.get(self.element)
+        if isinstance(removal, Discard):
+            return self.opened(f"discarded on purpose: {removal.reason}", discarded=removal.reason, place=removal.place)
+        if not isinstance(removal, Retire):
+            return self.shut(f"nobody has declared that {self.element} may go", f'upgrade.retire("{self.element}")')
+        if not removal.after:
+            verdict = HoldsNoData(self.operation).evaluate(connection, scope)
+            return Verdict(
+                self.name, verdict.open, verdict.reason, verdict.remedy, verdict.rows, verdict.keys,
+                evidence=verdict.evidence,
+            )
+        for name in removal.after:
+            work = scope.plan.all_work.get(name)
+            if work is None or isinstance(work, NotReady):
+                reason = work.reason if isinstance(work, NotReady) else "it is unknown"
+                return self.shut(f"data migration {name} cannot be judged: {reason}", "emc expand")
+            if anything_left(connection, work):
+                return self.shut(
+                    f"data migration {name} has {rows_left(connection, work):,} rows left",
+                    f"emc migrate --only {name}",
+                    rows=rows_left(connection, work),
+                    keys=sample_keys(connection, work),
+                    migration=name,
+                )
+        return self.opened(
+            f"data migration {', '.join(removal.after)} has no rows left", migrations=list(removal.after), rows=0
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class IndexUnused(Gate):
+    """No query has used the index since its retirement was first seen, where the database can tell."""
+
+    kind = "index-unused"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Compare the scans counted now with those counted when the retirement was first seen."""
+        scans = scope.dialect.index_scans(connection, self.element)
+        if scans is None:
+            return self.opened("this database does not count the uses of an index", counted=False)
+        seen = observation(connection, retirement(self))
+        again = "Wait until the queries of a normal day have run, then: emc contract --old-code-gone"
+        if seen is None:
+            return self.shut("its uses are counted from the next run of emc expand, migrate or contract on", again)
+        before = int(seen.facts["scans"])
+        if scans != before:
+            return self.shut(
+                f"it was used since {seen.first_seen:%Y-%m-%d %H:%M} UTC ({before:,} scans then, {scans:,} now); "
+                "the next run counts anew",
+                again,
+                scans=scans,
+            )
+        return self.opened(f"no scan since {seen.first_seen:%Y-%m-%d %H:%M} UTC", scans=scans)
+
+
+def retirement(gate: Gate) -> str:
+    """Under which name the first sight of a retirement is kept."""
+    return f"retired:{gate.element.kind}:{gate.element}"
+
+
+@dataclass(frozen=True, eq=False)
+class Soaked(Gate):
+    """The other gates have been open for as long as the declaration asks."""
+
+    kind = "soaked"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Look when the other gates were first seen open."""
+        soak = required_soak(self, scope)
+        if not soak:
+            return self.opened("no soak is asked for")
+        seen = observation(connection, first_open(self))
+        if seen is None:
+            return self.shut(f"its soak of {soak} begins when its other gates are open", "emc contract --old-code-gone")
+        ends = seen.first_seen + soak
+        if scope.now < ends:
+            return self.shut(
+                f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC, and soak until {ends:%Y-%m-%d %H:%M} UTC",
+                "Wait, then: emc contract --old-code-gone   # or --soak 0",
+            )
+        return self.opened(f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC")
+
+
+def first_open(gate: Gate) -> str:
+    """Under which name the first sight of open gates is kept."""
+    return f"open:{gate.operation.id}"
+
+
+def required_soak(gate: Gate, scope: Scope) -> dt.timedelta:
+    """How long the gates of an operation have to stay open."""
+    if scope.soak is not None:
+        return scope.soak
+    removal = scope.plan.situation.removals.get(gate.element)
+    return removal.soak if isinstance(removal, Retire) else dt.timedelta(0)
+
+

@@ -1,0 +1,310 @@
+"""Is there no row left that the operation would break, or break on?"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Enum,
+    FromClause,
+    Integer,
+    Numeric,
+    String,
+    Table,
+    Text,
+    and_,
+    cast,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.types import BigInteger, SmallInteger
+
+from emc.gates.base import Gate, Scope, Verdict, count_rows, first_keys
+from emc.names import ElementKind, TableKey, dotted
+from emc.operations import AlterEnumOp, ReplaceOp, table_key
+
+
+@dataclass(frozen=True, eq=False)
+class RowsGate(Gate):
+    """Open when no row satisfies a condition."""
+
+    @abc.abstractmethod
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Table and condition; ``None`` while expand has not run.
+
+        :raises CannotProveError: the condition cannot be written down.
+        """
+
+    def noun(self) -> str:
+        """What the rows in the way are, in the plural."""
+        return "rows"
+
+    @abc.abstractmethod
+    def remedy(self, scope: Scope) -> str:
+        """What gets them out of the way."""
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Count."""
+        try:
+            found = self.in_the_way(scope)
+        except CannotProveError as error:
+            return self.shut(
+                str(error), f'emc contract --override {self.name} --reason "how it was verified by hand"'
+            )
+        if found is None:
+            return self.not_there_yet(str(self.element))
+        table, where = found
+        rows = count_rows(connection, table, where)
+        predicate = str(where)
+        if rows:
+            return self.shut(
+                f"{rows:,} {self.noun()} in {self.element.table}",
+                self.remedy(scope),
+                rows=rows,
+                keys=first_keys(connection, table, where),
+                predicate=predicate,
+            )
+        return self.opened(f"no {self.noun()} in {self.element.table}", predicate=predicate, rows=0)
+
+
+class CannotProveError(Exception):
+    """The condition of a gate cannot be expressed, so nothing proves it."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoNulls(RowsGate):
+    """``SET NOT NULL`` needs a value in every row."""
+
+    kind = "no-nulls"
+
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Rows with NULL."""
+        table = scope.table(self.element.table)
+        if table is None or self.element.name not in table.columns:
+            return None
+        return table, table.columns[self.element.name].is_(None)
+
+    def noun(self) -> str:
+        """What the rows in the way are."""
+        return f"rows with {self.element.name} NULL"
+
+    def remedy(self, scope: Scope) -> str:
+        """The fill."""
+        fill = scope.plan.situation.upgrade.fill_of(self.element.table, str(self.element.name))
+        if fill is not None:
+            return f"emc migrate --only {fill.name}"
+        return f"upgrade.fill({_attribute(self.element.table, str(self.element.name))}, value)  # then: emc migrate"
+
+
+@dataclass(frozen=True, eq=False)
+class NoViolations(RowsGate):
+    """A CHECK needs every row to pass it; NULL passes."""
+
+    kind = "no-violations"
+
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Rows that the CHECK refuses."""
+        directive: Any = _added(self.operation.directive)
+        key = table_key(directive)
+        table, model = scope.table(key), scope.plan.situation.models.get(key)
+        if table is None or model is None:
+            return None
+        # The condition of the models speaks of the models' own Table, which has the same name.
+        condition = directive.condition
+        if isinstance(condition, str):
+            condition = text(condition)
+        needed = getattr(condition, "_from_objects", None) and {
+            column.name for column in model.columns if column in _columns_in(condition)
+        }
+        if needed and not needed <= set(table.columns.keys()):
+            return None
+        return model, not_(condition.self_group())
+
+    def noun(self) -> str:
+        """What the rows in the way are."""
+        return f"rows that check {self.element.name} refuses"
+
+    def remedy(self, scope: Scope) -> str:
+        """A data migration."""
+        return (
+            f"@upgrade.data_migration({_class(self.element.table)}, where=not_(...))  # repair the rows, "
+            "then: emc migrate"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class NoOrphans(RowsGate):
+    """A foreign key needs a parent for every row."""
+
+    kind = "no-orphans"
+
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Rows without a parent."""
+        directive: Any = _added(self.operation.directive)
+        child = scope.table(table_key(directive))
+        parent_key = TableKey(directive.kw.get("referent_schema"), directive.referent_table)
+        parent = scope.table(parent_key)
+        if child is None or not set(directive.local_cols) <= set(child.columns.keys()):
+            return None
+        if parent is None or not set(directive.remote_cols) <= set(parent.columns.keys()):
+            return None
+        other = parent.alias()
+        pairs = [
+            (child.columns[local], other.columns[remote])
+            for local, remote in zip(directive.local_cols, directive.remote_cols, strict=True)
+        ]
+        lonely = ~exists(select(1).select_from(other).where(and_(*(mine == theirs for mine, theirs in pairs))))
+        complete = and_(*(mine.is_not(None) for mine, _ in pairs))
+        where = and_(complete, lonely)
+        if str(directive.kw.get("match") or "").upper() == "FULL":
+            where = or_(where, and_(or_(*(mine.is_not(None) for mine, _ in pairs)), not_(complete)))
+        return child, where
+
+    def noun(self) -> str:
+        """What the rows in the way are."""
+        return "rows without a parent"
+
+    def remedy(self, scope: Scope) -> str:
+        """The clean-up."""
+        directive: Any = _added(self.operation.directive)
+        for rule in scope.plan.situation.upgrade.orphan_rules:
+            if {column.name for column in rule.columns} == set(directive.local_cols) and TableKey(
+                rule.table.schema, rule.table.name
+            ) == table_key(directive):
+                return f"emc migrate --only {rule.name}"
+        columns = ", ".join(_attribute(table_key(directive), name) for name in directive.local_cols)
+        return f'upgrade.orphans({columns}, action="set null")  # or "delete"; then: emc migrate'
+
+
+@dataclass(frozen=True, eq=False)
+class FitsType(RowsGate):
+    """A narrower type needs every value to fit."""
+
+    kind = "fits-type"
+
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Rows whose value does not fit."""
+        table = scope.table(self.element.table)
+        directive = self.operation.directive
+        if table is None or self.element.name not in table.columns:
+            return None
+        assert isinstance(directive, ops.AlterColumnOp)
+        column, new = table.columns[self.element.name], directive.modify_type
+        if isinstance(new, String) and new.length is not None:
+            return table, func.length(column) > new.length
+        if isinstance(new, Integer):
+            bits = 15 if isinstance(new, SmallInteger) else 63 if isinstance(new, BigInteger) else 31
+            return table, or_(column < -(2**bits), column > 2**bits - 1)
+        if isinstance(new, Numeric) and new.precision is not None and new.asdecimal:
+            scale = new.scale or 0
+            limit = 10 ** (new.precision - scale)
+            return table, or_(func.abs(column) >= limit, func.round(column, scale) != column)
+        raise CannotProveError(f"emc cannot tell which values of {self.element} fit into {new!r}")
+
+    def noun(self) -> str:
+        """What the rows in the way are."""
+        return f"rows whose {self.element.name} does not fit"
+
+    def remedy(self, scope: Scope) -> str:
+        """A data migration."""
+        return (
+            f"@upgrade.data_migration({_class(self.element.table)}, where=...)  # shorten the values, "
+            "then: emc migrate"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class HoldsNoData(RowsGate):
+    """What nobody has moved may go only when it is empty."""
+
+    kind = "holds-no-data"
+
+    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+        """Rows of a table; rows with a value in a column."""
+        table = scope.table(self.element.table)
+        if table is None:
+            return None
+        if self.element.kind is ElementKind.TABLE:
+            return table, true()
+        return table, table.columns[str(self.element.name)].is_not(None)
+
+    def noun(self) -> str:
+        """What the rows in the way are."""
+        return "rows" if self.element.kind is ElementKind.TABLE else f"rows with a value in {self.element.name}"
+
+    def remedy(self, scope: Scope) -> str:
+        """Move the data, or say that it may be lost."""
+        return (
+            f'upgrade.retire("{self.element}", after=[...])  # a data migration that moves the data; or:\n'
+            f'upgrade.discard("{self.element}", reason="...")  # the data may be lost'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ValueUnused(Gate):
+    """A label of an enumerated type may go when no row has it."""
+
+    kind = "value-unused"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Count over every column of the type."""
+        directive = self.operation.directive
+        assert isinstance(directive, AlterEnumOp)
+        removed = list(directive.removed)
+        total, keys = 0, ()
+        for key, name in directive.columns:
+            table = scope.table(key)
+            if table is None or name not in table.columns:
+                continue
+            where = _has_label(table, name, removed)
+            rows = count_rows(connection, table, where)
+            if rows:
+                total, keys = total + rows, keys or first_keys(connection, table, where)
+        if total:
+            return self.shut(
+                f"{total:,} rows have {' or '.join(map(repr, removed))}",
+                "@upgrade.data_migration(...)  # give these rows another value, then: emc migrate",
+                rows=total,
+                keys=keys,
+            )
+        return self.opened(f"no row has {' or '.join(map(repr, removed))}", rows=0)
+
+
+def _has_label(table: Table, name: str, labels: Iterable[str]) -> ColumnElement[bool]:
+    column = table.columns[name]
+    as_text = cast(column, Text)
+    if isinstance(column.type, Enum):
+        return as_text.in_(list(labels))
+    # An array of the type: any element may have the label.
+    return or_(false(), *(as_text.contains(label, autoescape=True) for label in labels))
+
+
+def _added(directive: Any) -> Any:
+    return directive.create if isinstance(directive, ReplaceOp) else directive
+
+
+def _columns_in(condition: Any) -> set[Any]:
+    from sqlalchemy.sql.visitors import iterate
+
+    return {element for element in iterate(condition) if element.__visit_name__ == "column"}
+
+
+def _class(key: TableKey) -> str:
+    """A guess at the mapped class, for lines to paste."""
+    return "".join(word.title() for word in key.name.removesuffix("s").split("_"))
+
+
+def _attribute(key: TableKey, column: str) -> str:
+    return f"{_class(key)}.{dotted(column)}"

@@ -1,0 +1,107 @@
+"""What will each phase do?
+
+A plan is derived afresh from models, declarations and live schema, and never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from emc.changes import Situation, Unmanaged, classify
+from emc.dialects.base import Dialect
+from emc.diff import compare
+from emc.errors import PlanRefusedError, Refusal
+from emc.operations import Operation
+from emc.phases import Phase
+from emc.plan.order import after_their_keys, in_order
+from emc.steps import Step
+from emc.upgrade import Upgrade
+from emc.work import NotReady, Work, all_work, anything_left
+
+__all__ = ["Note", "Plan", "derive"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to know that stops nothing."""
+
+    kind: str
+    """``not-convergent``, ``not-compared``, ``looks-like-rename`` or ``nothing-left``."""
+    target: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The ordered steps of each phase, and what emc leaves alone."""
+
+    dialect: str
+    release: str | None
+    situation: Situation
+    expand: tuple[Step, ...]
+    work: tuple[Work | NotReady, ...]
+    """The data work of the migrate phase that is not complete."""
+    all_work: Mapping[str, Work | NotReady]
+    """All declared data work by name, complete or not."""
+    contract: tuple[Step, ...]
+    unmanaged: tuple[Unmanaged, ...]
+    notes: tuple[Note, ...]
+
+    def steps(self, phase: Phase) -> tuple[Step, ...]:
+        """The schema steps of *phase*; the migrate phase has none."""
+        return {Phase.EXPAND: self.expand, Phase.MIGRATE: (), Phase.CONTRACT: self.contract}[phase]
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every name that ``--only`` knows."""
+        yield from (step.id for step in (*self.expand, *self.contract))
+        yield from self.all_work
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to do in any phase."""
+        return not (self.expand or self.work or self.contract)
+
+
+def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
+    """Derive the plan of *upgrade* for the database behind *connection*. Reads only.
+
+    :raises DeclarationError: a declaration contradicts the models or the database.
+    :raises PlanRefusedError: there are differences that emc refuses to act on.
+    """
+    diff = compare(connection, upgrade, dialect)
+    classified = classify(diff.directives, upgrade, diff.live, diff.models)
+    situation = classified.situation
+    operations = after_their_keys(classified.operations, diff.live, diff.models)
+    expand = in_order(operations, Phase.EXPAND, diff.live)
+    contract = in_order(operations, Phase.CONTRACT, diff.live)
+    refusals: list[Refusal] = list(classified.refusals)
+    refusals += filter(None, (dialect.refuse(operation, diff.live) for operation in (*expand, *contract)))
+    if refusals:
+        raise PlanRefusedError(refusals)
+    work = all_work(upgrade, diff.live)
+    notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
+    notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
+    return Plan(
+        dialect=dialect.name,
+        release=upgrade.release,
+        situation=situation,
+        expand=render(dialect, expand, situation),
+        work=tuple(one for one in work if _is_open(connection, one)),
+        all_work={one.name: one for one in work},
+        contract=render(dialect, contract, situation),
+        unmanaged=classified.unmanaged,
+        notes=tuple(notes),
+    )
+
+
+def render(dialect: Dialect, operations: list[Operation], situation: Situation) -> tuple[Step, ...]:
+    """*operations* as the database runs them."""
+    return tuple(dialect.steps(operations, situation.live)) if operations else ()
+
+
+def _is_open(connection: Connection, work: Work | NotReady) -> bool:
+    return isinstance(work, NotReady) or anything_left(connection, work)
