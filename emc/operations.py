@@ -17,10 +17,16 @@ from sqlalchemy import MetaData, Table
 from emc.names import EMC_PREFIX, Element, ElementKind, TableKey
 from emc.phases import Phase
 
+DROPPED_TYPES = "emc_dropped_types"
+"""Key in the ``info`` of a ``DropTableOp`` or ``DropColumnOp``: enumerated types (:class:`TableKey`) that nothing else
+uses, and that go in the same step."""
+
 
 class OwnOp(ops.MigrateOperation):
-    """An operation that Alembic does not have. ``reverse`` and ``to_diff_tuple`` keep ``produce_migrations`` and
-    ``alembic check`` working."""
+    """An operation that Alembic does not have.
+
+    ``reverse`` and ``to_diff_tuple`` keep ``produce_migrations`` and ``alembic check`` working.
+    """
 
     def reverse(self) -> ops.MigrateOperation:
         """An operation that stands for the way back; these differences have none that emc would run."""
@@ -91,8 +97,9 @@ class UnsupportedDifferenceOp(OwnOp):
 
 
 class ReplaceOp(OwnOp):
-    """An index or constraint gets a new definition under its own name: the new one is in place before the old one
-    goes.
+    """An index or constraint gets a new definition under its own name.
+
+    The new one is in place before the old one goes.
 
     :param drop: ``DropIndexOp`` or ``DropConstraintOp`` of the old definition.
     :param create: ``CreateIndexOp`` or ``AddConstraintOp`` of the new one, under the same name.
@@ -217,8 +224,10 @@ def table_key(directive: Any) -> TableKey:
 
 
 def beside_name(name: str) -> str:
-    """The name under which a new definition of *name* is built beside the old one; fits every database's limit of
-    63 characters, and differs for names that are cut to the same start."""
+    """The name under which a new definition of *name* is built beside the old one.
+
+    It fits every database's limit of 63 characters, and differs for names that are cut to the same start.
+    """
     plain = f"{EMC_PREFIX}new_{name}"
     if len(plain.encode()) <= 63:
         return plain

@@ -78,7 +78,7 @@ def inserts_must_name(column: Mapping[str, Any]) -> bool:
     return (
         not column["nullable"]
         and column.get("default") is None
-        and not column.get("autoincrement") is True
+        and column.get("autoincrement") is not True
         and not column.get("identity")
         and not column.get("computed")
     )

@@ -6,6 +6,7 @@ operations of every phase, by content, and lists what it must not touch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,12 @@ from sqlalchemy.schema import sort_tables_and_constraints
 
 from emc.changes.base import Change, RefusedError, Situation, Unmanaged, column_element
 from emc.changes.columns import ColumnAdded, ColumnRetired, CommentChanged, DefaultChanged, NotNullChanged
-from emc.changes.constraints import ConstraintAdded, ConstraintRedefined, ConstraintRetired, constraint_element
+from emc.changes.constraints import (
+    ConstraintAdded,
+    ConstraintRedefined,
+    ConstraintRetired,
+    constraint_element,
+)
 from emc.changes.enums import EnumChanged
 from emc.changes.indexes import IndexAdded, IndexRedefined, IndexRetired, index_element
 from emc.changes.removals import dropped_element, misspelt, resolve, unmanaged_elements
@@ -86,9 +92,7 @@ def classify(
     unmanaged = unmanaged_elements(droppable, removals)
     refusals += _sure_to_break(unmanaged, situation)
     hints = [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]
-    return Classified(
-        situation, tuple(operations.values()), tuple(unmanaged), tuple(refusals), tuple(hints)
-    )
+    return Classified(situation, tuple(operations.values()), tuple(unmanaged), tuple(refusals), tuple(hints))
 
 
 _ALTERATIONS: tuple[tuple[Callable[[ops.AlterColumnOp], bool], Callable[[Any], Change]], ...] = (
@@ -190,17 +194,9 @@ def _create_without(directive: ops.CreateTableOp, split: Sequence[ForeignKeyCons
         for item in directive.columns
         if not (isinstance(item, ForeignKeyConstraint) and tuple(item.column_keys) in gone)
     ]
-    return ops.CreateTableOp(
-        directive.table_name,
-        kept,
-        schema=directive.schema,
-        _namespace_metadata=directive._namespace_metadata,
-        _constraints_included=directive._constraints_included,
-        comment=directive.comment,
-        info=dict(directive.info),
-        prefixes=list(directive.prefixes or ()),
-        **directive.kw,
-    )
+    create = copy.copy(directive)
+    create.columns = kept
+    return create
 
 
 # -- what nobody has named --------------------------------------------------------------------------------------------

@@ -11,7 +11,16 @@ from alembic.operations import ops
 from sqlalchemy import Column, DefaultClause, MetaData, UniqueConstraint, literal
 from sqlalchemy.exc import CompileError
 
-from emc.changes.base import Change, RefusedError, Situation, because_old_code, column_element, live_table, operation
+from emc.changes.base import (
+    Change,
+    RefusedError,
+    Situation,
+    because_old_code,
+    column_element,
+    live_table,
+    operation,
+)
+from emc.changes.enums import named_types, take_along, types_that_go
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, table_key
@@ -80,12 +89,14 @@ class ColumnRetired(Change):
                 because="the new release no longer writes the column, and its inserts would fail",
             )
         yield from _released(table, name)
+        types = types_that_go(situation)
+        take_along(self.directive, types.get(element, ()))
         yield operation(
             self.directive,
             Kind.DROP_COLUMN,
             element,
             Phase.CONTRACT,
-            f"drop column {element}",
+            f"drop column {element}{named_types(types.get(element, ()))}",
             reversible=False,
             because=because_old_code("read and write it"),
         )
@@ -111,7 +122,9 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
         if not check.get("name") or not _mentions(text, column):
             continue
         # A CHECK of this column alone is passed by NULL, unless it asks for NULL.
-        if any(_mentions(text, other) for other in others) or re.search(r"\bnull\b|\bcoalesce\b", text, re.I):
+        if any(_mentions(text, other) for other in others) or re.search(
+            r"\bnull\b|\bcoalesce\b", text, re.IGNORECASE
+        ):
             name = str(check["name"])
             yield operation(
                 ops.DropConstraintOp(name, key.name, "check", schema=key.schema),
@@ -124,7 +137,7 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
 
 
 def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.I) is not None
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +172,11 @@ class DefaultChanged(Change):
         else:
             element = column_element(key, name)
             yield operation(
-                self.directive, Kind.SET_DEFAULT, element, Phase.EXPAND, f"set the server default of {element}"
+                self.directive,
+                Kind.SET_DEFAULT,
+                element,
+                Phase.EXPAND,
+                f"set the server default of {element}",
             )
 
 
@@ -202,9 +219,7 @@ def set_not_null(key: TableKey, column: Column[Any]) -> Operation:
     )
 
 
-def drop_default(
-    key: TableKey, column: Column[Any], directive: ops.AlterColumnOp | None = None
-) -> Operation:
+def drop_default(key: TableKey, column: Column[Any], directive: ops.AlterColumnOp | None = None) -> Operation:
     """No server default any more, once nobody leaves the column out."""
     element = column_element(key, column.name)
     directive = directive or ops.AlterColumnOp(

@@ -38,7 +38,9 @@ _BREAKS = {
 def constraint_element(directive: ops.AddConstraintOp | ops.DropConstraintOp) -> Element:
     """The element of a constraint; one without a name is called by its columns or text, in parentheses."""
     kind, key = constraint_kind(directive), table_key(directive)
-    name = cast("str | None", cast(Any, directive).constraint_name)  # AddConstraintOp leaves it to its subclasses
+    name = cast(
+        "str | None", cast(Any, directive).constraint_name
+    )  # AddConstraintOp leaves it to its subclasses
     if name is None:
         added = directive.reverse() if isinstance(directive, ops.DropConstraintOp) else directive
         name = f"({','.join(constraint_columns(added)) or _check_text(added)})"
@@ -111,8 +113,10 @@ class ConstraintRedefined(Change):
     create: ops.AddConstraintOp
 
     def operations(self, situation: Situation) -> Iterable[Operation]:
-        """A CHECK or foreign key gives way now and returns when the data allows it; a unique one stays until its
-        successor can take its place."""
+        """A CHECK or foreign key gives way now and returns when the data allows it.
+
+        A unique one stays until its successor can take its place.
+        """
         element = constraint_element(self.create)
         if element.kind is ElementKind.PRIMARY_KEY:
             raise RefusedError(primary_key_refusal(element.table, "it is defined anew"))
@@ -146,7 +150,9 @@ class ConstraintRedefined(Change):
                 element,
                 Phase.EXPAND if _implied(self.drop, self.create) else Phase.CONTRACT,
                 described,
-                because=None if _implied(self.drop, self.create) else because_old_code("rely on the old definition"),
+                because=None
+                if _implied(self.drop, self.create)
+                else because_old_code("rely on the old definition"),
             )
 
 

@@ -33,7 +33,9 @@ def dropped_element(directive: ops.MigrateOperation) -> Element | None:
 
 def names(removal: Removal, element: Element) -> bool:
     """Whether *removal* names *element*."""
-    parts = tuple(part for part in (element.table.schema, element.table.name, element.name) if part is not None)
+    parts = tuple(
+        part for part in (element.table.schema, element.table.name, element.name) if part is not None
+    )
     return removal.parts == parts and (removal.kind is None or removal.kind is element.kind)
 
 
@@ -83,7 +85,11 @@ def _still_modelled(removal: Removal, models: Mapping[TableKey, Table]) -> None:
     for key, table in models.items():
         for element in _elements(key, table):
             if names(removal, element):
-                where = f"mapped in {table.info['place']}" if "place" in table.info else f"table {key} of the models"
+                where = (
+                    f"mapped in {table.info['place']}"
+                    if "place" in table.info
+                    else f"table {key} of the models"
+                )
                 raise DeclarationError(
                     f"{removal.target} is named by {removal.verb}, but the models still have that {element.kind}.",
                     places=[removal.place, where],

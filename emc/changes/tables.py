@@ -9,6 +9,7 @@ from alembic.operations import ops
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
+from emc.changes.enums import named_types, take_along, types_that_go
 from emc.errors import Refusal
 from emc.names import Element, ElementKind
 from emc.operations import Kind, Operation, UnsupportedDifferenceOp, table_key
@@ -71,12 +72,14 @@ class TableRetired(Change):
                         if leaves
                         else f"the new release no longer writes {key}, which it demands",
                     )
+        types = types_that_go(situation)
+        take_along(self.directive, types.get(element, ()))
         yield operation(
             self.directive,
             Kind.DROP_TABLE,
             element,
             Phase.CONTRACT,
-            f"drop table {key}",
+            f"drop table {key}{named_types(types.get(element, ()))}",
             reversible=False,
             because=because_old_code("read and write it"),
         )

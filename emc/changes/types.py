@@ -134,6 +134,6 @@ def conversion_recipe(situation: Situation, table: str, column: str, target: str
     """The lines that make a new column out of the old one."""
     return (
         f"Give the new meaning a new column, e.g. {column}_new, next to which the old one stays until contract:\n"
-        f'  upgrade.fill({table.title().replace("_", "")}.{column}_new, lambda row: ...row.{column}...)\n'
+        f"  upgrade.fill({table.title().replace('_', '')}.{column}_new, lambda row: ...row.{column}...)\n"
         f'  upgrade.discard("{target}", reason="moved to {column}_new")   # once the models no longer have it'
     )

@@ -12,7 +12,7 @@ from emc.commands.expand import again
 from emc.commands.results import Blocked, PhaseReport
 from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
-from emc.errors import ExitCode, EmcError, UnknownOperationError
+from emc.errors import EmcError, ExitCode, UnknownOperationError
 from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, Verdict, gates_of, judge, watch
 from emc.operations import Operation
@@ -92,7 +92,9 @@ def contract(
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope)
         with planned(upgrade, engine, dialect) as (connection, derived):
-            _, blocked = _sort(derived, connection, Scope(derived, dialect, old_code_gone, soak), overrides, only)
+            _, blocked = _sort(
+                derived, connection, Scope(derived, dialect, old_code_gone, soak), overrides, only
+            )
         return PhaseReport(Phase.CONTRACT, steps, tuple(done), blocked)
 
 
@@ -147,7 +149,9 @@ def _sort(
         if only and step.id not in only:
             continue
         shut = tuple(
-            verdict for verdict in judge(step.operation, connection, scope, overrides) if not verdict.lets_pass
+            verdict
+            for verdict in judge(step.operation, connection, scope, overrides)
+            if not verdict.lets_pass
         )
         if shut:
             blocked.append(Blocked(step, shut))

@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 from emc.commands.results import MigrateReport
 from emc.commands.session import check_names, nobody, planned, reach
 from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run
-from emc.dialects import Dialect
 from emc.errors import ExitCode
 from emc.plan import Plan
 from emc.state.lease import acquire

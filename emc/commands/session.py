@@ -73,7 +73,9 @@ def check_names(only: Sequence[str], known: Iterable[str]) -> None:
             raise UnknownOperationError(
                 f"The plan holds nothing called {name!r}.",
                 known=names,
-                remedy="It holds: " + (", ".join(names) if names else "nothing; models and database agree") + ".",
+                remedy="It holds: "
+                + (", ".join(names) if names else "nothing; models and database agree")
+                + ".",
             )
 
 

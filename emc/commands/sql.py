@@ -41,7 +41,10 @@ def plan_sql(report: PlanReport, dialect: Dialect) -> str:
     lines += ["", "-- EXPAND: before the new code is deployed", *_steps(plan.steps(Phase.EXPAND), report)]
     lines += ["", "-- MIGRATE: while old and new code run side by side; emc migrate does it in small batches"]
     for work in plan.work:
-        lines += ["", *_comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}")]
+        lines += [
+            "",
+            *_comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}"),
+        ]
         statements = work_sql(work, dialect)
         lines += [f"{one};" for one in statements] or _comment("done by emc migrate, row by row")
     lines += ["", "-- CONTRACT: once the old release is gone, and the gates are open"]
@@ -83,7 +86,11 @@ def _beginning(step: Step) -> list[str]:
     return {
         Transaction.TOGETHER: ["BEGIN;"],
         Transaction.AUTOCOMMIT: [],
-        Transaction.REBUILD: ["PRAGMA foreign_keys=OFF;", "PRAGMA legacy_alter_table=ON;", "BEGIN IMMEDIATE;"],
+        Transaction.REBUILD: [
+            "PRAGMA foreign_keys=OFF;",
+            "PRAGMA legacy_alter_table=ON;",
+            "BEGIN IMMEDIATE;",
+        ],
     }[step.transaction]
 
 

@@ -91,8 +91,10 @@ class Dialect(abc.ABC):
                 connection.rollback()
 
     def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
-        """Keep everybody out of tables *keys* until the transaction of *connection* ends, so that what is proved next
-        is still true when the drop runs. Nothing to do where :meth:`open` keeps writers out already."""
+        """Keep everybody out of tables *keys* until the transaction of *connection* ends.
+
+        So what is proved next is still true when the drop runs. Nothing to do where :meth:`open` keeps writers out.
+        """
         return
 
     @abc.abstractmethod
@@ -117,15 +119,18 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
-        """Everything that can be known about the tables of *schemas*, in a number of queries that does not depend on
-        the number of tables (where the database allows that)."""
+        """Everything that can be known about the tables of *schemas*.
+
+        The number of queries does not depend on the number of tables, where the database allows that.
+        """
 
     @abc.abstractmethod
     def spell(
         self, connection: Connection, tables: Sequence[Table], live: LiveSchema
     ) -> Mapping[TableKey, LiveTable]:
-        """*tables* of the models as the server would show them had it just created them: built in a scratch place
-        that leaves no trace, then read like live ones. Foreign keys may be left out.
+        """*tables* of the models as the server would show them had it just created them.
+
+        They are built in a scratch place that leaves no trace, then read like live ones. Foreign keys may be left out.
 
         :raises CannotSpellError: the server does not allow it here (read-only role or transaction).
         """
@@ -145,8 +150,10 @@ class Dialect(abc.ABC):
         """
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-        """What the role of *connection* lacks to run *steps*, one clause per privilege, e.g. ``"CREATE on schema
-        public"``; empty when nothing is missing or privileges are unknown to the database."""
+        """What the role of *connection* lacks to run *steps*, one clause per privilege.
+
+        For instance ``"CREATE on schema public"``; empty when nothing is missing or the database has no privileges.
+        """
         return ()
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------

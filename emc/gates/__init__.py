@@ -112,5 +112,3 @@ def _watch_index(gate: IndexUnused, connection: Connection, scope: Scope) -> Non
     if seen is not None and int(seen.facts["scans"]) != scans:
         forget(connection, retirement(gate))
     observe(connection, retirement(gate), {"scans": scans})
-
-

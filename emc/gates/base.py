@@ -116,5 +116,6 @@ def first_keys(connection: Connection, table: FromClause, where: ColumnElement[b
         select(*columns).select_from(table).where(where).order_by(*columns).limit(SAMPLE)
     )
     return tuple(
-        ", ".join(f"{column.name}={value!r}" for column, value in zip(columns, row, strict=True)) for row in rows
+        ", ".join(f"{column.name}={value!r}" for column, value in zip(columns, row, strict=True))
+        for row in rows
     )

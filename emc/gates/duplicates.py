@@ -10,9 +10,8 @@ from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, func
 
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict
 from emc.gates.rows import CannotProveError, _added, _attribute
-from emc.names import ElementKind
+from emc.names import ElementKind, TableKey
 from emc.operations import constraint_kind, table_key
-from emc.names import TableKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +108,13 @@ class NoConflicts(Gate):
         row_id = scope.dialect.row_id(table)
         try:
             if row_id is None or getattr(directive, "where", None) is not None:
-                raise CannotProveError(f"emc cannot prove exclusion constraint {self.element.name} from the data")
+                raise CannotProveError(
+                    f"emc cannot prove exclusion constraint {self.element.name} from the data"
+                )
             one, other = table.alias("one"), table.alias("other")
             pairs = []
             for item, operator in directive.elements:
-                name = item if isinstance(item, str) else getattr(item, "name", None)
+                name = item if isinstance(item, str) else str(getattr(item, "name", ""))
                 if name not in table.columns:
                     raise CannotProveError(f"emc cannot prove an exclusion over the expression {item}")
                 pairs.append(one.columns[name].op(operator, is_comparison=True)(other.columns[name]))
@@ -123,7 +124,8 @@ class NoConflicts(Gate):
             )
         first = scope.dialect.row_id(one)  # type: ignore[arg-type]  # an alias has the same system columns
         second = scope.dialect.row_id(other)  # type: ignore[arg-type]
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         rows = connection.execute(
             select(func.count()).select_from(one.join(other, and_(first < second, *pairs)))
         ).scalar_one()

@@ -55,13 +55,22 @@ class DataElsewhere(Gate):
         """Ask the declaration what counts, then the data."""
         removal = scope.plan.situation.removals.get(self.element)
         if isinstance(removal, Discard):
-            return self.opened(f"discarded on purpose: {removal.reason}", discarded=removal.reason, place=removal.place)
+            return self.opened(
+                f"discarded on purpose: {removal.reason}", discarded=removal.reason, place=removal.place
+            )
         if not isinstance(removal, Retire):
-            return self.shut(f"nobody has declared that {self.element} may go", f'upgrade.retire("{self.element}")')
+            return self.shut(
+                f"nobody has declared that {self.element} may go", f'upgrade.retire("{self.element}")'
+            )
         if not removal.after:
             verdict = HoldsNoData(self.operation).evaluate(connection, scope)
             return Verdict(
-                self.name, verdict.open, verdict.reason, verdict.remedy, verdict.rows, verdict.keys,
+                self.name,
+                verdict.open,
+                verdict.reason,
+                verdict.remedy,
+                verdict.rows,
+                verdict.keys,
                 evidence=verdict.evidence,
             )
         for name in removal.after:
@@ -78,7 +87,9 @@ class DataElsewhere(Gate):
                     migration=name,
                 )
         return self.opened(
-            f"data migration {', '.join(removal.after)} has no rows left", migrations=list(removal.after), rows=0
+            f"data migration {', '.join(removal.after)} has no rows left",
+            migrations=list(removal.after),
+            rows=0,
         )
 
 
@@ -96,7 +107,9 @@ class IndexUnused(Gate):
         seen = observation(connection, retirement(self))
         again = "Wait until the queries of a normal day have run, then: emc contract --old-code-gone"
         if seen is None:
-            return self.shut("its uses are counted from the next run of emc expand, migrate or contract on", again)
+            return self.shut(
+                "its uses are counted from the next run of emc expand, migrate or contract on", again
+            )
         before = int(seen.facts["scans"])
         if scans != before:
             return self.shut(
@@ -126,11 +139,14 @@ class Soaked(Gate):
             return self.opened("no soak is asked for")
         seen = observation(connection, first_open(self))
         if seen is None:
-            return self.shut(f"its soak of {soak} begins when its other gates are open", "emc contract --old-code-gone")
+            return self.shut(
+                f"its soak of {soak} begins when its other gates are open", "emc contract --old-code-gone"
+            )
         ends = seen.first_seen + soak
         if scope.now < ends:
             return self.shut(
-                f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC, and soak until {ends:%Y-%m-%d %H:%M} UTC",
+                f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC, "
+                f"and soak until {ends:%Y-%m-%d %H:%M} UTC",
                 "Wait, then: emc contract --old-code-gone   # or --soak 0",
             )
         return self.opened(f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC")
@@ -147,5 +163,3 @@ def required_soak(gate: Gate, scope: Scope) -> dt.timedelta:
         return scope.soak
     removal = scope.plan.situation.removals.get(gate.element)
     return removal.soak if isinstance(removal, Retire) else dt.timedelta(0)
-
-

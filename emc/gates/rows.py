@@ -91,10 +91,10 @@ class NoNulls(RowsGate):
 
     def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows with NULL."""
-        table = scope.table(self.element.table)
-        if table is None or self.element.name not in table.columns:
+        table, name = scope.table(self.element.table), str(self.element.name)
+        if table is None or name not in table.columns:
             return None
-        return table, table.columns[self.element.name].is_(None)
+        return table, table.columns[name].is_(None)
 
     def noun(self) -> str:
         """What the rows in the way are."""
@@ -165,7 +165,9 @@ class NoOrphans(RowsGate):
             (child.columns[local], other.columns[remote])
             for local, remote in zip(directive.local_cols, directive.remote_cols, strict=True)
         ]
-        lonely = ~exists(select(1).select_from(other).where(and_(*(mine == theirs for mine, theirs in pairs))))
+        lonely = ~exists(
+            select(1).select_from(other).where(and_(*(mine == theirs for mine, theirs in pairs)))
+        )
         complete = and_(*(mine.is_not(None) for mine, _ in pairs))
         where = and_(complete, lonely)
         if str(directive.kw.get("match") or "").upper() == "FULL":
@@ -196,12 +198,12 @@ class FitsType(RowsGate):
 
     def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows whose value does not fit."""
-        table = scope.table(self.element.table)
+        table, name = scope.table(self.element.table), str(self.element.name)
         directive = self.operation.directive
-        if table is None or self.element.name not in table.columns:
+        if table is None or name not in table.columns:
             return None
         assert isinstance(directive, ops.AlterColumnOp)
-        column, new = table.columns[self.element.name], directive.modify_type
+        column, new = table.columns[name], directive.modify_type
         if isinstance(new, String) and new.length is not None:
             return table, func.length(column) > new.length
         if isinstance(new, Integer):
@@ -242,7 +244,9 @@ class HoldsNoData(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
-        return "rows" if self.element.kind is ElementKind.TABLE else f"rows with a value in {self.element.name}"
+        return (
+            "rows" if self.element.kind is ElementKind.TABLE else f"rows with a value in {self.element.name}"
+        )
 
     def remedy(self, scope: Scope) -> str:
         """Move the data, or say that it may be lost."""
@@ -263,7 +267,8 @@ class ValueUnused(Gate):
         directive = self.operation.directive
         assert isinstance(directive, AlterEnumOp)
         removed = list(directive.removed)
-        total, keys = 0, ()
+        total = 0
+        keys: tuple[str, ...] = ()
         for key, name in directive.columns:
             table = scope.table(key)
             if table is None or name not in table.columns:

@@ -112,9 +112,9 @@ def after_their_keys(
             parent = TableKey(directive.kw.get("referent_schema"), directive.referent_table)
             columns = tuple(sorted(directive.remote_cols))
             if (parent, columns) in pending and not _is_key(live, parent, columns):
-                operation = operation.moved(
-                    Phase.CONTRACT, f"the unique key of {parent} that it refers to comes in contract"
-                )
+                reason = f"the unique key of {parent} that it refers to comes in contract"
+                moved.append(operation.moved(Phase.CONTRACT, reason))
+                continue
         moved.append(operation)
     return moved
 

@@ -403,7 +403,9 @@ class Upgrade:
 
     def _remove(self, removal: Removal) -> None:
         for other in self.removals:
-            if other.parts == removal.parts and (not other.kind or not removal.kind or other.kind is removal.kind):
+            if other.parts == removal.parts and (
+                not other.kind or not removal.kind or other.kind is removal.kind
+            ):
                 raise DeclarationError(
                     f"{removal.target} is named by {other.verb} and by {removal.verb}.",
                     places=[other.place, removal.place],

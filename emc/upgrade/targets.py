@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import inspect
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Table, inspect
+from sqlalchemy import Column, Table
+from sqlalchemy import inspect as inspected
 from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.orm import InstrumentedAttribute
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
 from emc.errors import DeclarationError
 
@@ -17,14 +18,14 @@ from emc.errors import DeclarationError
 def caller() -> str:
     """``path:line`` of the code outside emc that made a declaration."""
     package = str(Path(__file__).parent)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame = frame.f_back
+    if frame is None:
+        return "unknown"
     path = Path(frame.f_code.co_filename)
-    try:
+    with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    except ValueError:
-        pass
     return f"{path}:{frame.f_lineno}"
 
 
@@ -53,7 +54,7 @@ def table_of(target: Any, place: str) -> Table:
     if isinstance(target, Table):
         return target
     try:
-        mapper = inspect(target)
+        mapper = inspected(target)
     except NoInspectionAvailable:
         mapper = None
     if isinstance(mapper, Mapper) and isinstance(mapper.local_table, Table):
