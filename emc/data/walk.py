@@ -1,0 +1,135 @@
+"""Where does the next batch end?
+
+A walk goes along a unique key in the database's own order. The values of the key are never interpreted:
+they go back to the database as the driver gave them, without the conversions of the models, so that
+nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
+
+from emc.dialects.base import Dialect
+from emc.errors import EmcError
+from emc.work import Work
+
+Key = tuple[Any, ...]
+
+_CHUNK = 200
+"""Keys in one IN list; databases limit the number of parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A way along the rows of a table."""
+
+    work: Work
+    columns: tuple[ColumnElement[Any], ...]
+
+    def after(self, key: Key | None) -> ColumnElement[bool]:
+        """The rows behind *key*; ``None``: all."""
+        if key is None:
+            return true()
+        behind: ColumnElement[bool] = _side(self.columns) > _side(_bound(key))
+        return behind
+
+    def up_to(self, key: Key) -> ColumnElement[bool]:
+        """The rows up to *key*, itself included."""
+        before: ColumnElement[bool] = _side(self.columns) <= _side(_bound(key))
+        return before
+
+    def is_at(self, key: Key) -> ColumnElement[bool]:
+        """The row with *key*."""
+        return and_(*(column == bound for column, bound in zip(self.columns, _bound(key), strict=True)))
+
+    def last(self, connection: Connection) -> Key | None:
+        """The key of the last row; ``None`` if there is none."""
+        query = select(*self._labelled()).select_from(self.work.table)
+        return _key(connection.execute(query.order_by(*(c.desc() for c in self.columns)).limit(1)).first())
+
+    def bound(self, connection: Connection, lower: Key | None, ceiling: Key, size: int, reach: int) -> Key:
+        """The key up to which the next batch goes.
+
+        :param lower: the key of the last row that was done.
+        :param ceiling: the key at which the pass ends.
+        :param size: how many pending rows the batch may have.
+        :param reach: how many rows may be looked at to find them. 0: any number.
+        """
+        rows = and_(self.after(lower), self.up_to(ceiling))
+        walked = select(*self._labelled()).select_from(self.work.table).where(rows).order_by(*self.columns)
+        if not reach:
+            found = connection.execute(walked.where(self.work.pending).limit(1).offset(size - 1)).first()
+            return _key(found) or ceiling
+        window = walked.add_columns(self.work.pending.label("emc_pending")).limit(reach).subquery()
+        keys = [window.c[f"emc_key_{at}"] for at in range(len(self.columns))]
+        hit = select(*keys).where(window.c.emc_pending).order_by(*keys).limit(1).offset(size - 1)
+        found = connection.execute(hit).first()
+        if found is None:
+            found = connection.execute(walked.limit(1).offset(reach - 1)).first()
+        return _key(found) or ceiling
+
+    def pending(self, connection: Connection, rows: ColumnElement[bool]) -> int:
+        """How many of *rows* are pending."""
+        query = select(func.count()).select_from(self.work.table).where(rows, self.work.pending)
+        return connection.execute(query).scalar_one()
+
+    def first_pending(self, connection: Connection, rows: ColumnElement[bool]) -> Key | None:
+        """The key of the first of *rows* that is pending."""
+        query = select(*self._labelled()).select_from(self.work.table).where(rows, self.work.pending)
+        return _key(connection.execute(query.order_by(*self.columns).limit(1)).first())
+
+    def still_pending(self, connection: Connection, keys: Sequence[Key]) -> set[Key]:
+        """Which of the rows with *keys* are there, and pending."""
+        found: set[Key] = set()
+        for at in range(0, len(keys), _CHUNK):
+            rows = or_(*(self.is_at(key) for key in keys[at : at + _CHUNK]))
+            query = select(*self._labelled()).select_from(self.work.table).where(rows, self.work.pending)
+            found.update(tuple(row) for row in connection.execute(query))
+        return found
+
+    def _labelled(self) -> list[ColumnElement[Any]]:
+        return [column.label(f"emc_key_{at}") for at, column in enumerate(self.columns)]
+
+
+def walk_of(dialect: Dialect, work: Work) -> Walk:
+    """The way along the table of *work*: its key, else the physical address of its rows.
+
+    :raises EmcError: it has neither.
+    """
+    if work.walk:
+        return Walk(work, tuple(type_coerce(work.table.c[name], NullType()) for name in work.walk))
+    row_id = dialect.row_id(work.table)
+    if row_id is None:
+        raise EmcError(
+            f"Table {work.key} has no key that tells its rows apart, so {work.name} cannot go through it in batches.",
+            remedy="Add a primary key, or a unique constraint on columns that are NOT NULL.",
+        )
+    return Walk(work, (type_coerce(row_id, NullType()),))
+
+
+def _side(columns: Sequence[Any]) -> Any:
+    return columns[0] if len(columns) == 1 else tuple_(*columns)
+
+
+def _bound(key: Key) -> list[Any]:
+    return [bindparam(None, value, type_=NullType()) for value in key]
+
+
+def _key(row: Any) -> Key | None:
+    return None if row is None else tuple(row)

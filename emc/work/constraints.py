@@ -1,0 +1,305 @@
+"""Which rows would a new unique constraint or foreign key not allow, and what becomes of them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKeyConstraint,
+    FromClause,
+    Index,
+    Table,
+    UniqueConstraint,
+    and_,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import Label, TextClause, UnaryExpression
+from sqlalchemy.types import Boolean
+
+from emc.errors import DeclarationError
+from emc.names import TableKey, dotted
+from emc.schema import LiveSchema, LiveTable
+from emc.upgrade import Deduplicate, Orphans
+from emc.work.tables import live_table, missing_columns, rewritten, walking_key
+from emc.work.values import DeleteRow, NotReady, SetValues, Work
+
+# -- unique ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Uniqueness:
+    """What one unique constraint or index of the models demands."""
+
+    expressions: tuple[Any, ...]
+    """What has to be unique together, as the models say it."""
+    is_plain: bool
+    """Whether these are columns, and nothing but columns."""
+    conditions: Mapping[str, Any]
+    """By dialect: the rows that it concerns, where it is partial."""
+    nulls_alike: frozenset[str]
+    """The dialects on which NULL equals NULL."""
+
+
+class _ByDialect(ColumnElement[bool]):
+    """A condition that reads differently on each database, as the options of a constraint do."""
+
+    # The statement depends on the conditions, which are no part of any cache key.
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, default: ColumnElement[bool], by_dialect: Mapping[str, ColumnElement[bool]]) -> None:
+        self.default = default
+        self.by_dialect = by_dialect
+
+
+@compiles(_ByDialect)
+def _compile_by_dialect(element: _ByDialect, compiler: SQLCompiler, **kw: Any) -> str:
+    condition = element.by_dialect.get(compiler.dialect.name, element.default)
+    return f"({compiler.process(condition, **kw)})"
+
+
+def deduplication(declared: Deduplicate, live: LiveSchema) -> Work | NotReady:
+    """The rows that a unique constraint or index of the models on the declared columns would not allow.
+
+    :raises DeclarationError: the models have no such constraint, so no row would be in anybody's way.
+    """
+    model = declared.table
+    key = TableKey(model.schema, model.name)
+    names = {column.name for column in declared.columns}
+    demanded = _demanded(model, names)
+    if not demanded:
+        raise DeclarationError(
+            f"The models have no unique constraint or index on {key} ({', '.join(sorted(names))}), so no row has "
+            "to go.",
+            places=[declared.place],
+            remedy="Add the constraint to the model, or take the declaration out.",
+        )
+    there = live.table(key)
+    if there is None:
+        return _not_ready(declared, "deduplicate", key, f"table {key} is not there yet")
+    expressions = [*declared.columns, *declared.keep, *(e for one in demanded for e in one.expressions)]
+    for table, column in missing_columns(expressions, live):
+        reason = f"{dotted(table.schema, table.name, column)} is not there yet"
+        return _not_ready(declared, "deduplicate", key, reason)
+    walk = walking_key(there)
+    open_ones = [one for one in demanded if not _is_enforced(one, names, there)]
+    if open_ones and not walk:
+        return NotReady(
+            declared.name,
+            "deduplicate",
+            key,
+            f"table {key} has no primary key, so rows that are alike cannot be told apart",
+            "add a primary key or a unique NOT NULL constraint",
+            declared.place,
+        )
+    table_now = live_table(there, model)
+    losers = [_losers(one, declared.keep, table_now, key, walk) for one in open_ones]
+    return Work(
+        name=declared.name,
+        kind="deduplicate",
+        table=table_now,
+        key=key,
+        pending=or_(*losers) if losers else false(),
+        action=DeleteRow(),
+        place=declared.place,
+        description=f"delete all but one of the rows of {key} that are alike in {', '.join(sorted(names))}",
+        walk=walk,
+        whole_table=True,
+    )
+
+
+def _demanded(model: Table, names: set[str]) -> list[_Uniqueness]:
+    found: list[tuple[str, _Uniqueness]] = []
+    for constraint in model.constraints:
+        if isinstance(constraint, UniqueConstraint) and {c.name for c in constraint.columns} == names:
+            columns = tuple(constraint.columns)
+            found.append((str(constraint.name), _uniqueness(constraint, columns, is_plain=True)))
+    for index in model.indexes:
+        if index.unique and {column.name for column in index.columns} == names:
+            expressions = tuple(_bare(expression) for expression in index.expressions)
+            plain = all(expression in set(index.columns) for expression in expressions)
+            found.append((str(index.name), _uniqueness(index, expressions, is_plain=plain)))
+    return [one for _, one in sorted(found, key=lambda item: item[0])]
+
+
+def _uniqueness(
+    element: Index | UniqueConstraint, expressions: tuple[Any, ...], *, is_plain: bool
+) -> _Uniqueness:
+    options = dict(element.kwargs)
+    suffix_where, suffix_nulls = "_where", "_nulls_not_distinct"
+    return _Uniqueness(
+        expressions=expressions,
+        is_plain=is_plain,
+        conditions={
+            option.removesuffix(suffix_where): value
+            for option, value in options.items()
+            if option.endswith(suffix_where) and value is not None
+        },
+        nulls_alike=frozenset(
+            option.removesuffix(suffix_nulls)
+            for option, value in options.items()
+            if option.endswith(suffix_nulls) and value
+        ),
+    )
+
+
+def _bare(expression: Any) -> Any:
+    """*expression* of an index without its order and operator class."""
+    while isinstance(expression, Label) or (
+        isinstance(expression, UnaryExpression) and expression.modifier is not None
+    ):
+        expression = expression.element
+    return _sql(expression)
+
+
+def _sql(expression: Any) -> Any:
+    text = expression.text if isinstance(expression, TextClause) else expression
+    return literal_column(f"({text})") if isinstance(text, str) else expression
+
+
+def _is_enforced(demanded: _Uniqueness, names: set[str], there: LiveTable) -> bool:
+    """Whether the live table has a constraint that allows no more than *demanded*.
+
+    If in doubt it has not, and the data is looked at.
+    """
+    if not demanded.is_plain:
+        return False
+    primary = there.primary_key["constrained_columns"] if there.primary_key else []
+    if set(primary) == names:
+        return True
+    found: list[tuple[Iterable[str | None], Mapping[str, Any] | None]] = [
+        *((unique["column_names"], unique.get("dialect_options")) for unique in there.uniques),
+        *(
+            (index["column_names"], index.get("dialect_options"))
+            for index in there.indexes
+            if index["unique"]
+        ),
+    ]
+    for columns, given in found:
+        options = given or {}
+        is_partial = any(option.endswith("_where") and value is not None for option, value in options.items())
+        nulls_alike = any(
+            option.endswith("_nulls_not_distinct") and value for option, value in options.items()
+        )
+        is_enough = nulls_alike or not demanded.nulls_alike
+        if set(columns) == names and is_enough and not is_partial:
+            return True
+    return False
+
+
+def _losers(
+    demanded: _Uniqueness, keep: Sequence[Any], table: Table, key: TableKey, walk: tuple[str, ...]
+) -> ColumnElement[bool]:
+    # Equality is the database's own, under the collation that the column has: PARTITION BY compares like "=".
+    one = table.alias()
+    group = [rewritten(expression, key, one) for expression in demanded.expressions]
+    rank = func.row_number().over(
+        partition_by=group,
+        order_by=[*(rewritten(order, key, one) for order in keep), *(one.c[name] for name in walk)],
+    )
+    columns = [one.c[name] for name in walk]
+    concerned = _concerned(demanded, group, key, one)
+    ranked = select(*columns, rank.label("emc_rank")).select_from(one).where(concerned).subquery()
+    losers = select(*(ranked.c[name] for name in walk)).where(ranked.c.emc_rank > 1)
+    own = [table.c[name] for name in walk]
+    return own[0].in_(losers) if len(own) == 1 else tuple_(*own).in_(losers)
+
+
+def _concerned(
+    demanded: _Uniqueness, group: Sequence[Any], key: TableKey, source: FromClause
+) -> ColumnElement[bool]:
+    """The rows of *source* that can violate *demanded*."""
+
+    def on(dialect: str | None) -> ColumnElement[bool]:
+        no_null = [] if dialect in demanded.nulls_alike else [expression.is_not(None) for expression in group]
+        where = demanded.conditions.get(dialect) if dialect is not None else None
+        return and_(true(), *no_null, *([] if where is None else [rewritten(_sql(where), key, source)]))
+
+    dialects = sorted({*demanded.conditions, *demanded.nulls_alike})
+    return _ByDialect(on(None), {dialect: on(dialect) for dialect in dialects}) if dialects else on(None)
+
+
+# -- foreign keys ----------------------------------------------------------------------------------------
+
+
+def orphans(declared: Orphans, live: LiveSchema) -> Work | NotReady:
+    """The rows that a foreign key of the models on the declared columns would not allow.
+
+    :raises DeclarationError: the models have no such foreign key.
+    """
+    model = declared.table
+    key = TableKey(model.schema, model.name)
+    names = {column.name for column in declared.columns}
+    found = [fk for fk in model.foreign_key_constraints if {column.name for column in fk.columns} == names]
+    if not found:
+        raise DeclarationError(
+            f"The models have no foreign key on {key} ({', '.join(sorted(names))}), so no row is an orphan.",
+            places=[declared.place],
+            remedy="Name exactly the columns of a foreign key of the model, or take the declaration out.",
+        )
+    there = live.table(key)
+    if there is None:
+        return _not_ready(declared, "orphans", key, f"table {key} is not there yet")
+    referred = [element.column for fk in found for element in fk.elements]
+    for table, column in missing_columns([*declared.columns, *referred], live):
+        reason = f"{dotted(table.schema, table.name, column)} is not there yet"
+        return _not_ready(declared, "orphans", key, reason)
+    open_ones = [fk for fk in found if not _is_there(fk, there)]
+    action: SetValues | DeleteRow = DeleteRow()
+    if declared.action == "set null":
+        nullable = [c.name for c in declared.columns if c.nullable and there.columns[c.name]["nullable"]]
+        if open_ones and not nullable:
+            reason = f"{dotted(key.schema, key.name, declared.columns[0].name)} is still NOT NULL"
+            return _not_ready(declared, "orphans", key, reason)
+        action = SetValues(dict.fromkeys(nullable))
+    table_now = live_table(there, model)
+    lost = [_parentless(fk, table_now, live) for fk in open_ones]
+    what = "set to NULL" if declared.action == "set null" else "delete"
+    return Work(
+        name=declared.name,
+        kind="orphans",
+        table=table_now,
+        key=key,
+        pending=or_(*lost) if lost else false(),
+        action=action,
+        place=declared.place,
+        description=f"{what} the rows of {key} whose {', '.join(sorted(names))} has no parent",
+        walk=walking_key(there),
+    )
+
+
+def _is_there(fk: ForeignKeyConstraint, there: LiveTable) -> bool:
+    wanted = {(element.parent.name, element.column.name) for element in fk.elements}
+    parent = fk.elements[0].column.table
+    return any(
+        set(zip(live["constrained_columns"], live["referred_columns"], strict=True)) == wanted
+        and TableKey(live["referred_schema"], live["referred_table"]) == TableKey(parent.schema, parent.name)
+        for live in there.foreign_keys
+    )
+
+
+def _parentless(fk: ForeignKeyConstraint, table: Table, live: LiveSchema) -> ColumnElement[bool]:
+    model = fk.elements[0].column.table
+    parent = live_table(live.tables[TableKey(model.schema, model.name)], model).alias()
+    pairs = [(table.c[element.parent.name], parent.c[element.column.name]) for element in fk.elements]
+    # A foreign key with a NULL in it refers to nothing (MATCH SIMPLE, what every database does by default).
+    return and_(
+        *(child.is_not(None) for child, _ in pairs),
+        ~exists().select_from(parent).where(*(column == child for child, column in pairs)),
+    )
+
+
+def _not_ready(declared: Deduplicate | Orphans, kind: str, key: TableKey, reason: str) -> NotReady:
+    return NotReady(declared.name, kind, key, reason, "run emc expand", declared.place)

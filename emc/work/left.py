@@ -1,0 +1,47 @@
+"""How many rows are left, and which?"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, exists, func, select
+
+from emc.work.values import Work
+
+
+def rows_left(connection: Connection, work: Work) -> int:
+    """How many rows of *work* remain; a scan of the table."""
+    if work.is_complete:
+        return 0
+    query = select(func.count()).select_from(work.table).where(work.pending)
+    return connection.execute(query).scalar_one()
+
+
+def anything_left(connection: Connection, work: Work) -> bool:
+    """Whether a row of *work* remains; asks the database only where the catalog does not say it already."""
+    if work.is_complete:
+        return False
+    query = select(exists().select_from(work.table).where(work.pending))
+    return bool(connection.execute(query).scalar_one())
+
+
+def anything_undecided(connection: Connection, work: Work) -> bool:
+    """Whether there are rows for which the condition of *work* is NULL: it does not say if they are done.
+
+    A condition such as ``price_cents != price * 100`` says nothing of rows where either is NULL. No
+    proof may rest on it while there are such rows; ``is_distinct_from`` says what was meant.
+    """
+    if work.is_complete:
+        return False
+    query = select(exists().select_from(work.table).where(work.pending.is_(None)))
+    return bool(connection.execute(query).scalar_one())
+
+
+def sample_keys(connection: Connection, work: Work, limit: int = 3) -> list[str]:
+    """The keys of up to *limit* rows that remain, for a person: ``id=5``. Empty where the table has no key."""
+    if work.is_complete or not work.walk:
+        return []
+    columns = [work.table.c[name] for name in work.walk]
+    query = select(*columns).where(work.pending).order_by(*columns).limit(limit)
+    return [
+        ", ".join(f"{name}={value}" for name, value in zip(work.walk, row, strict=True))
+        for row in connection.execute(query)
+    ]
