@@ -27,6 +27,7 @@ from emc.changes.enums import EnumChanged
 from emc.changes.indexes import IndexAdded, IndexRedefined, IndexRetired, index_element
 from emc.changes.removals import dropped_element, misspelt, resolve, unmanaged_elements
 from emc.changes.tables import TableAdded, TableRetired, Unsupported
+from emc.changes.twins import without_twins
 from emc.changes.types import Fit, TypeChanged, fit
 from emc.errors import DeclarationError, Refusal
 from emc.names import Element, ElementKind, TableKey
@@ -70,6 +71,7 @@ def classify(
         there.
     """
     _known_migrations(upgrade)
+    directives, twins = without_twins(directives, live)
     pairs, singles = _redefinitions(directives)
     droppable = [element for element in map(dropped_element, singles) if element is not None]
     removals = resolve(upgrade.removals, droppable, models)
@@ -91,7 +93,8 @@ def classify(
             refusals.append(refused.refusal)
     unmanaged = unmanaged_elements(droppable, removals)
     refusals += _sure_to_break(unmanaged, situation)
-    hints = [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]
+    hints = [Hint("not-convergent", target, text) for target, text in twins]
+    hints += [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]
     return Classified(situation, tuple(operations.values()), tuple(unmanaged), tuple(refusals), tuple(hints))
 
 
