@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from emc.dialects.base import Dialect, Failure
+from emc.dialects.postgresql import reading, spelling
 from emc.names import TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
@@ -36,14 +37,21 @@ class PostgreSQL(Dialect):
         raise NotImplementedError
 
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
-        """Everything that can be known about the tables of *schemas*."""
-        raise NotImplementedError
+        """Everything that can be known about the tables of *schemas*, in at most eight queries and one more per
+        further schema."""
+        return reading.read(connection, schemas)
 
     def spell(
         self, connection: Connection, tables: Sequence[Table], live: LiveSchema
     ) -> Mapping[TableKey, LiveTable]:
-        """*tables* of the models as the server would show them."""
-        raise NotImplementedError
+        """*tables* of the models as the server would show them had it just created them.
+
+        Foreign keys are left out. So is a table that the server will not create as things stand, because it needs a
+        type or function that is not there yet.
+
+        :raises CannotSpellError: the role or the transaction may not create temporary tables.
+        """
+        return spelling.spell(connection, tables, live)
 
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """*operations* of one phase as PostgreSQL runs them."""

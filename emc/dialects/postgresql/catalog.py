@@ -1,0 +1,269 @@
+"""Which rows of PostgreSQL's catalog say what a schema looks like?
+
+One query per kind of fact, over all tables of all schemas at once: the number of queries does not depend on the number
+of tables. Sizes come from the statistics where there are any, since ``pg_relation_size`` waits behind whoever has the
+table locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+IN_SCHEMAS = """
+    c.relpersistence <> 't'
+    AND (n.nspname = ANY (CAST(:named AS text[]))
+         OR (:visible AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+             AND pg_table_is_visible(c.oid)))
+"""
+"""Tables of named schemas; with ``visible`` also those that the search path finds, as an unqualified name would."""
+
+IN_SCRATCH = "n.oid = pg_my_temp_schema()"
+"""Tables that this very session made up."""
+
+# A table that was never analysed has no statistics: only then is its file asked for.
+_SIZE = """
+    CASE WHEN {0}.relpages > 0 THEN {0}.relpages * CAST(current_setting('block_size') AS bigint)
+         ELSE pg_relation_size({0}.oid) END
+"""
+
+_TABLES = """
+SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
+       CASE WHEN c.relispartition THEN
+           (SELECT CAST(CAST(i.inhparent AS regclass) AS text) FROM pg_inherits i WHERE i.inhrelid = c.oid)
+       END AS partition_of,
+       (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+         WHERE d.classid = CAST('pg_class' AS regclass) AND d.objid = c.oid AND d.deptype = 'e'
+           AND d.refclassid = CAST('pg_extension' AS regclass)) AS extension,
+       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+       description.description AS comment,
+       CAST(size.rows AS bigint) AS rows, CAST(size.bytes AS bigint) AS bytes
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_description description
+    ON description.objoid = c.oid AND description.objsubid = 0
+   AND description.classoid = CAST('pg_class' AS regclass)
+  LEFT JOIN LATERAL (
+       SELECT CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN c.reltuples END AS rows,
+              {own_size} AS bytes
+        WHERE c.relkind = 'r'
+       UNION ALL
+       SELECT CASE WHEN bool_and(leaf.reltuples >= 0 AND leaf.relpages > 0) THEN sum(leaf.reltuples) END,
+              sum({leaf_size})
+         FROM (WITH RECURSIVE tree AS (
+                   SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid
+                   UNION ALL
+                   SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid)
+               SELECT k.* FROM tree JOIN pg_class k ON k.oid = tree.inhrelid WHERE k.relkind = 'r') leaf
+        WHERE c.relkind = 'p'
+       ) size ON true
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {where}
+ ORDER BY n.nspname, c.relname
+"""
+
+_COLUMNS = """
+SELECT a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       CASE WHEN a.atthasdef THEN
+           (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
+             WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
+       END,
+       CAST(a.attgenerated AS text),
+       CASE WHEN a.attidentity <> '' THEN
+           (SELECT CAST(json_build_object(
+                       'always', a.attidentity = 'a', 'start', s.seqstart, 'increment', s.seqincrement,
+                       'minvalue', s.seqmin, 'maxvalue', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle)
+                   AS text)
+              FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
+             WHERE d.classid = CAST('pg_class' AS regclass) AND d.refclassid = CAST('pg_class' AS regclass)
+               AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i')
+       END,
+       coll.collname,
+       CASE WHEN NOT pg_collation_is_visible(coll.oid) THEN
+           (SELECT n.nspname FROM pg_namespace n WHERE n.oid = coll.collnamespace)
+       END,
+       description.description
+  FROM pg_attribute a
+  JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_collation coll ON coll.oid = a.attcollation AND a.attcollation <> t.typcollation
+  LEFT JOIN pg_description description
+    ON description.objoid = a.attrelid AND description.objsubid = a.attnum
+   AND description.classoid = CAST('pg_class' AS regclass)
+ WHERE a.attrelid = ANY (CAST(:oids AS oid[])) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+
+# What pg_get_indexdef() says behind the names of index and table.
+_INDEX_TEXT = """
+    substr(pg_get_indexdef(i.indexrelid),
+           1 + length(format('CREATE %sINDEX %I ON %s%I.%I ',
+                             CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
+                             CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname)))
+"""
+
+_INDEXES = """
+SELECT i.indrelid, i.indexrelid, c.relname, i.indisunique, i.indisvalid AND i.indisready AND i.indislive,
+       i.indisprimary,
+       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid
+                                             AND k.contype IN ('p', 'u', 'x')),
+       i.indnkeyatts, CAST(i.indkey AS int2[]), CAST(i.indoption AS int2[]),
+       CASE WHEN 0 = ANY (i.indkey) THEN
+           ARRAY(SELECT pg_get_indexdef(i.indexrelid, position, true)
+                   FROM generate_series(1, i.indnkeyatts) position ORDER BY position)
+       END,
+       ARRAY(SELECT CASE WHEN NOT o.opcdefault THEN CAST(o.opcname AS text) END
+               FROM unnest(CAST(i.indclass AS oid[])) WITH ORDINALITY class (oid, position)
+               JOIN pg_opclass o ON o.oid = class.oid ORDER BY class.position),
+       c.reloptions, am.amname,
+       CASE WHEN i.indpred IS NOT NULL THEN pg_get_expr(i.indpred, i.indrelid) END,
+       {nulls_not_distinct},
+       {index_text}
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_class t ON t.oid = i.indrelid
+  JOIN pg_namespace n ON n.oid = t.relnamespace
+  JOIN pg_am am ON am.oid = c.relam
+ WHERE i.indrelid = ANY (CAST(:oids AS oid[]))
+ ORDER BY i.indrelid, c.relname
+"""
+
+# conparentid: what a foreign key to a partitioned table repeats for each of its partitions.
+_CONSTRAINTS = """
+SELECT k.conrelid, k.conname, CAST(k.contype AS text), k.convalidated, CAST(k.conkey AS int2[]), k.conindid,
+       k.condeferrable, k.condeferred,
+       CASE WHEN k.contype <> 'n' THEN pg_get_constraintdef(k.oid, true) END,
+       description.description,
+       parent_schema.nspname, parent.relname,
+       CASE WHEN k.contype = 'f' THEN pg_table_is_visible(parent.oid) END,
+       CASE WHEN k.contype = 'f' THEN
+           ARRAY(SELECT CAST(a.attname AS text)
+                   FROM unnest(k.confkey) WITH ORDINALITY key (attnum, position)
+                   JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.attnum
+                  ORDER BY key.position)
+       END,
+       CAST(k.confupdtype AS text), CAST(k.confdeltype AS text), CAST(k.confmatchtype AS text)
+  FROM pg_constraint k
+  LEFT JOIN pg_description description
+    ON description.objoid = k.oid AND description.objsubid = 0
+   AND description.classoid = CAST('pg_constraint' AS regclass)
+  LEFT JOIN pg_class parent ON parent.oid = k.confrelid
+  LEFT JOIN pg_namespace parent_schema ON parent_schema.oid = parent.relnamespace
+ WHERE k.conrelid = ANY (CAST(:oids AS oid[])) AND k.conparentid = 0
+   AND k.contype IN ('p', 'u', 'c', 'f', 'x', 'n')
+ ORDER BY k.conrelid, k.conname
+"""
+
+_ENUMS = """
+SELECT n.nspname, t.typname,
+       ARRAY(SELECT CAST(e.enumlabel AS text) FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+  FROM pg_type t
+  JOIN pg_namespace n ON n.oid = t.typnamespace
+ WHERE t.typtype = 'e' AND n.nspname NOT LIKE 'pg\\_%'
+   AND (n.nspname = ANY (CAST(:named AS text[])) OR (:visible AND pg_type_is_visible(t.oid)))
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = CAST('pg_type' AS regclass) AND d.objid = t.oid
+                                             AND d.deptype = 'e')
+ ORDER BY n.nspname, t.typname
+"""
+
+# What makes a DROP without CASCADE fail. Column 0 stands for the whole table. A foreign key is no dependant here: it is
+# part of the snapshot, and plans drop it where they have to. Triggers, policies and publications of the table itself
+# stand in the way of a column, never of their table.
+_DEPENDENTS = """
+WITH depends AS (
+    SELECT d.classid, d.objid, d.objsubid, d.refobjid AS relid, d.refobjsubid AS attnum, d.deptype
+      FROM pg_depend d
+     WHERE d.refclassid = CAST('pg_class' AS regclass) AND d.refobjid = ANY (CAST(:oids AS oid[]))
+       AND (d.deptype = 'n' OR (d.deptype = 'a' AND d.classid = CAST('pg_class' AS regclass) AND d.objsubid > 0))
+    UNION ALL
+    SELECT d.classid, d.objid, d.objsubid, c.oid, 0, d.deptype
+      FROM pg_class c
+      JOIN pg_type t ON t.typrelid = c.oid
+      JOIN pg_depend d ON d.refclassid = CAST('pg_type' AS regclass) AND d.refobjid IN (t.oid, t.typarray)
+     WHERE c.oid = ANY (CAST(:oids AS oid[])) AND d.deptype = 'n'
+), described AS (
+    SELECT d.relid, d.attnum, v.oid = d.relid AS own,
+           format('%s %I.%I', CASE v.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+                                             ELSE 'table' END, n.nspname, v.relname) AS description
+      FROM depends d
+      JOIN pg_rewrite r ON d.classid = CAST('pg_rewrite' AS regclass) AND r.oid = d.objid
+      JOIN pg_class v ON v.oid = r.ev_class
+      JOIN pg_namespace n ON n.oid = v.relnamespace
+    UNION
+    SELECT d.relid, d.attnum, p.polrelid = d.relid,
+           format('policy %I ON %s', p.polname, CAST(CAST(p.polrelid AS regclass) AS text))
+      FROM depends d JOIN pg_policy p ON d.classid = CAST('pg_policy' AS regclass) AND p.oid = d.objid
+    UNION
+    SELECT d.relid, d.attnum, g.tgrelid = d.relid,
+           format('trigger %I ON %s', g.tgname, CAST(CAST(g.tgrelid AS regclass) AS text))
+      FROM depends d
+      JOIN pg_trigger g ON d.classid = CAST('pg_trigger' AS regclass) AND g.oid = d.objid AND NOT g.tgisinternal
+    UNION
+    SELECT d.relid, d.attnum, false,
+           format('%s %s', CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END,
+                  CAST(CAST(f.oid AS regprocedure) AS text))
+      FROM depends d JOIN pg_proc f ON d.classid = CAST('pg_proc' AS regclass) AND f.oid = d.objid
+    UNION
+    SELECT d.relid, d.attnum, pr.prrelid = d.relid, format('publication %I', p.pubname)
+      FROM depends d
+      JOIN pg_publication_rel pr ON d.classid = CAST('pg_publication_rel' AS regclass) AND pr.oid = d.objid
+      JOIN pg_publication p ON p.oid = pr.prpubid
+    UNION
+    SELECT d.relid, d.attnum, a.attrelid = d.relid,
+           format('column %I of table %I.%I', a.attname, n.nspname, c.relname)
+      FROM depends d
+      LEFT JOIN pg_attrdef x ON d.classid = CAST('pg_attrdef' AS regclass) AND x.oid = d.objid
+      JOIN pg_attribute a
+        ON (a.attrelid = x.adrelid AND a.attnum = x.adnum)
+        OR (d.classid = CAST('pg_class' AS regclass) AND a.attrelid = d.objid AND a.attnum = d.objsubid)
+      JOIN pg_class c ON c.oid = a.attrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT (a.attrelid = d.relid AND a.attnum = d.attnum)
+       AND c.relkind IN ('r', 'p', 'c', 'f')
+    UNION
+    SELECT d.relid, 0, false, format('table %I.%I', n.nspname, c.relname)
+      FROM depends d
+      JOIN pg_class c ON d.classid = CAST('pg_class' AS regclass) AND c.oid = d.objid AND d.objsubid = 0
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'f') AND c.oid <> d.relid
+)
+SELECT relid, attnum, own, description FROM described ORDER BY relid, attnum, description
+"""
+
+
+def tables(
+    connection: Connection, where: str, *, named: Sequence[str] = (), visible: bool = False
+) -> Sequence[Row[Any]]:
+    """Whatever has a name that a table could have, by *where*: :data:`IN_SCHEMAS` or :data:`IN_SCRATCH`."""
+    sql = _TABLES.format(where=where, own_size=_SIZE.format("c"), leaf_size=_SIZE.format("leaf"))
+    parameters = {"named": list(named), "visible": visible} if where is IN_SCHEMAS else {}
+    return connection.execute(text(sql), parameters).all()
+
+
+def columns(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The columns of tables *oids*, in their order."""
+    return connection.execute(text(_COLUMNS), {"oids": list(oids)}).all()
+
+
+def indexes(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The indexes of tables *oids*, those of constraints included."""
+    version = connection.dialect.server_version_info or ()
+    sql = _INDEXES.format(
+        nulls_not_distinct="i.indnullsnotdistinct" if version >= (15,) else "false", index_text=_INDEX_TEXT
+    )
+    return connection.execute(text(sql), {"oids": list(oids)}).all()
+
+
+def constraints(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The constraints of tables *oids*."""
+    return connection.execute(text(_CONSTRAINTS), {"oids": list(oids)}).all()
+
+
+def enums(connection: Connection, named: Sequence[str], *, visible: bool) -> Sequence[Row[Any]]:
+    """Enumerated types with their labels, those of extensions left out."""
+    return connection.execute(text(_ENUMS), {"named": list(named), "visible": visible}).all()
+
+
+def dependents(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+    """What would stop a drop of tables *oids* or of one of their columns."""
+    return connection.execute(text(_DEPENDENTS), {"oids": list(oids)}).all()

@@ -1,0 +1,395 @@
+"""What does a PostgreSQL database hold, in the dictionaries that SQLAlchemy's inspector answers?
+
+The dictionaries equal those of :class:`sqlalchemy.engine.Inspector`, which asks several times per schema and leaves out
+what emc has to know. Types alone come from the inspector itself, asked once for one column of each kind of type.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, inspect
+from sqlalchemy.dialects.postgresql import DOMAIN
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.reflection import ObjectKind, ObjectScope
+from sqlalchemy.types import Integer, NullType, TypeEngine
+
+from emc.dialects.postgresql import catalog
+from emc.dialects.postgresql.text import balanced, identifier, without_schema
+from emc.names import ElementKind, TableKey
+from emc.schema import LiveSchema, LiveTable
+
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "c": "type"}
+_CONSTRAINT_KINDS = {
+    "p": ElementKind.PRIMARY_KEY,
+    "u": ElementKind.UNIQUE,
+    "c": ElementKind.CHECK,
+    "f": ElementKind.FOREIGN_KEY,
+    "x": ElementKind.EXCLUSION,
+}
+_ACTIONS = {"r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+_MATCHES = {"f": "FULL", "p": "PARTIAL"}
+_CHECK = re.compile(r"CHECK *\((.+)\)( NO INHERIT)?( NOT VALID)?( NOT ENFORCED)?", re.DOTALL)
+_SEQUENCE_DEFAULT = re.compile(r"(nextval\(')([^']+)('.*$)")
+_SET_COLUMNS = re.compile(r"ON DELETE (SET (?:NULL|DEFAULT) \([^)]*\))")
+
+
+@dataclass
+class _Draft:
+    """A table while its rows come in."""
+
+    key: TableKey
+    schema: str
+    """The real schema, which the key may leave unsaid."""
+    columns: dict[str, ReflectedColumn] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    """Column names by number."""
+    primary_key: Any = None
+    foreign_keys: list[Any] = field(default_factory=list)
+    indexes: list[Any] = field(default_factory=list)
+    uniques: list[Any] = field(default_factory=list)
+    checks: list[Any] = field(default_factory=list)
+    comment: str | None = None
+    definitions: dict[tuple[ElementKind, str], str] = field(default_factory=dict)
+    unfinished: set[str] = field(default_factory=set)
+    rows: int | None = None
+    bytes: int | None = None
+
+    def define(self, kind: ElementKind, name: str, definition: str) -> None:
+        """Keep the server's text of an element, without the table's own schema."""
+        self.definitions[kind, name] = without_schema(definition, self.schema)
+
+    def table(self) -> LiveTable:
+        return LiveTable(
+            key=self.key,
+            columns=self.columns,
+            primary_key=self.primary_key,
+            foreign_keys=tuple(self.foreign_keys),
+            indexes=tuple(self.indexes),
+            uniques=tuple(self.uniques),
+            checks=tuple(self.checks),
+            comment=self.comment,
+            definitions=self.definitions,
+            unfinished=frozenset(self.unfinished),
+            row_estimate=self.rows,
+            size_bytes=self.bytes,
+        )
+
+
+def read(connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
+    """Everything that can be known about the tables of *schemas*.
+
+    A table of a schema that is named belongs to that name, even where the search path would find it; ``None`` stands
+    for what else the search path finds.
+    """
+    named = [schema for schema in schemas if schema is not None]
+    visible = None in schemas
+    drafts: dict[int, _Draft] = {}
+    taken: dict[TableKey, str] = {}
+    for row in catalog.tables(connection, catalog.IN_SCHEMAS, named=named, visible=visible):
+        key = TableKey(row.nspname if row.nspname in named else None, row.relname)
+        if row.partition_of is not None:
+            taken[key] = f"partition of {row.partition_of}"
+        elif row.extension is not None:
+            taken[key] = f"{_KINDS.get(row.kind, 'table')} of extension {row.extension}"
+        elif row.kind in _KINDS:
+            taken[key] = _KINDS[row.kind]
+        else:
+            drafts[row.oid] = _draft(row, key)
+    _fill(connection, drafts)
+    enums = {
+        TableKey(schema if schema in named else None, name): tuple(labels)
+        for schema, name, labels in catalog.enums(connection, named, visible=visible)
+    }
+    return LiveSchema(
+        tables={draft.key: draft.table() for draft in sorted(drafts.values(), key=lambda d: d.key.sort_key)},
+        enums=enums,
+        names_taken=taken,
+        dependents=_dependents(connection, drafts),
+    )
+
+
+def read_scratch(
+    connection: Connection, schema_of: Callable[[str], str | None]
+) -> Mapping[TableKey, LiveTable]:
+    """The tables that this session made up in its scratch schema, as if each were in the schema *schema_of* its
+    name."""
+    drafts: dict[int, _Draft] = {}
+    for row in catalog.tables(connection, catalog.IN_SCRATCH):
+        if row.kind in ("r", "p"):
+            schema = schema_of(row.relname)
+            drafts[row.oid] = draft = _draft(row, TableKey(schema, row.relname))
+            # What the table's own schema would be called is stripped from definitions on both sides.
+            draft.schema = schema or connection.dialect.default_schema_name or row.nspname
+    _fill(connection, drafts, scratch=True)
+    return {draft.key: draft.table() for draft in drafts.values()}
+
+
+def _draft(row: Row[Any], key: TableKey) -> _Draft:
+    draft = _Draft(key=key, schema=row.nspname, comment=row.comment, bytes=row.bytes)
+    draft.rows = row.rows if row.rows is not None or row.bytes != 0 else 0
+    if row.partition_key is not None:
+        draft.define(ElementKind.TABLE, key.name, f"PARTITION BY {row.partition_key}")
+    return draft
+
+
+def _fill(connection: Connection, drafts: Mapping[int, _Draft], *, scratch: bool = False) -> None:
+    if not drafts:
+        return
+    oids = list(drafts)
+    columns = catalog.columns(connection, oids)
+    types = _types(connection, drafts, columns, scratch=scratch)
+    for oid, attnum, name, *facts in columns:
+        drafts[oid].names[attnum] = name
+        _add_column(drafts[oid], name, types, facts)
+    keys: dict[int, Row[Any]] = {}
+    for row in catalog.indexes(connection, oids):
+        keys[row[1]] = row
+        _add_index(drafts[row[0]], row)
+    for row in catalog.constraints(connection, oids):
+        _add_constraint(drafts[row[0]], row, keys)
+
+
+_TypeKey = tuple[str, str | None, str | None]
+
+
+def _types(
+    connection: Connection, drafts: Mapping[int, _Draft], columns: Sequence[Row[Any]], *, scratch: bool
+) -> Mapping[_TypeKey, TypeEngine[Any]]:
+    """The type objects by the server's text of the type and its collation.
+
+    The inspector makes them, from one table that has such a column: three queries, and one more per further schema.
+    """
+    wanted: dict[_TypeKey, tuple[int, str]] = {}
+    for row in columns:
+        wanted.setdefault((row[3], row[8], row[9]), (row[0], row[2]))
+    samples: defaultdict[str | None, set[int]] = defaultdict(set)
+    for oid, _ in wanted.values():
+        samples[None if scratch else drafts[oid].key.schema].add(oid)
+    inspector = inspect(connection)
+    reflected: dict[tuple[int, str], TypeEngine[Any]] = {}
+    with warnings.catch_warnings():
+        # "Did not recognize type": the text of such a type goes into the column's definition.
+        warnings.filterwarnings("ignore", "Did not recognize type")
+        for schema, oids in samples.items():
+            by_name = {drafts[oid].key.name: oid for oid in oids}
+            answer = inspector.get_multi_columns(
+                schema=schema,
+                filter_names=sorted(by_name),
+                kind=ObjectKind.TABLE,
+                scope=ObjectScope.TEMPORARY if scratch else ObjectScope.DEFAULT,
+            )
+            for (_, table_name), its_columns in answer.items():
+                for column in its_columns:
+                    reflected[by_name[table_name], column["name"]] = column["type"]
+    return {key: reflected[place] for key, place in wanted.items()}
+
+
+def _add_column(
+    draft: _Draft, name: str, types: Mapping[_TypeKey, TypeEngine[Any]], facts: Sequence[Any]
+) -> None:
+    type_text, not_null, default, generated, identity, collation, collation_schema, comment = facts
+    type_ = types[type_text, collation, collation_schema]
+    texts: list[str] = []
+    if isinstance(type_, NullType):
+        texts.append(f"TYPE {type_text}")
+    if collation is not None:
+        qualified = ".".join(identifier(part) for part in (collation_schema, collation) if part is not None)
+        texts.append(f"COLLATE {qualified}")
+    nullable = not not_null
+    if isinstance(type_, DOMAIN):
+        default = default or type_.default
+        nullable = nullable and not type_.not_null
+    computed = None
+    if generated:
+        computed = {"sqltext": default, "persisted": generated == "s"}
+        texts.append(f"GENERATED ALWAYS AS ({default}) {'STORED' if generated == 's' else 'VIRTUAL'}")
+        default = None
+    options = json.loads(identity) if identity else None
+    if options is not None:
+        texts.append(
+            f"GENERATED {'ALWAYS' if options['always'] else 'BY DEFAULT'} AS IDENTITY ("
+            f"START WITH {options['start']} INCREMENT BY {options['increment']} "
+            f"MINVALUE {options['minvalue']} MAXVALUE {options['maxvalue']} CACHE {options['cache']}"
+            f"{' CYCLE' if options['cycle'] else ''})"
+        )
+    autoincrement = options is not None
+    match = _SEQUENCE_DEFAULT.search(default) if default is not None else None
+    if match is not None:
+        autoincrement = autoincrement or issubclass(type_._type_affinity or NullType, Integer)  # noqa: SLF001
+        if "." not in match[2] and draft.key.schema is not None:
+            # As the inspector does it, whose answer this has to equal.
+            default = f'{match[1]}"{draft.key.schema}".{match[2]}{match[3]}'
+    column: dict[str, Any] = {
+        "name": name,
+        "type": type_,
+        "nullable": nullable,
+        "default": default,
+        "autoincrement": autoincrement,
+        "comment": comment,
+    }
+    if computed is not None:
+        column["computed"] = computed
+    if options is not None:
+        column["identity"] = options
+    draft.columns[name] = column  # type: ignore[assignment]
+    if texts:
+        draft.define(ElementKind.COLUMN, name, " ".join(texts))
+
+
+def _add_index(draft: _Draft, row: Row[Any]) -> None:
+    _, _, name, unique, valid, primary, owned, key_count, numbers, flags, texts, classes, *rest = row
+    options, method, predicate, nulls_not_distinct, definition = rest
+    if not primary and not owned:
+        draft.define(ElementKind.INDEX, name, f"{'UNIQUE ' if unique else ''}{definition}")
+    if not valid:
+        draft.unfinished.add(name)
+    if primary or owned or not valid:
+        return
+    elements = [
+        draft.names[number] if number else texts[position]
+        for position, number in enumerate(numbers[:key_count])
+    ]
+    index: dict[str, Any] = {"name": name, "unique": unique}
+    if 0 in numbers:
+        index["column_names"] = [
+            element if number else None for element, number in zip(elements, numbers, strict=False)
+        ]
+        index["expressions"] = elements
+    else:
+        index["column_names"] = elements
+    dialect_options: dict[str, Any] = {}
+    ops = {element: one for element, one in zip(elements, classes, strict=False) if one is not None}
+    if ops:
+        dialect_options["postgresql_ops"] = ops
+    sorting: dict[str, tuple[str, ...]] = {}
+    for element, flag in zip(elements, flags, strict=False):
+        # Bit 0: DESC; bit 1: NULLS FIRST, which is the default of DESC.
+        words = {1: ("desc", "nulls_last"), 2: ("nulls_first",), 3: ("desc",)}.get(flag & 3)
+        if words is not None:
+            sorting[element] = words
+    if sorting:
+        index["column_sorting"] = sorting
+    if options:
+        dialect_options["postgresql_with"] = dict(option.split("=", 1) for option in options)
+    if method != "btree":
+        dialect_options["postgresql_using"] = method
+    if predicate:
+        dialect_options["postgresql_where"] = predicate
+    dialect_options["postgresql_include"] = [draft.names[number] for number in numbers[key_count:]]
+    if nulls_not_distinct:
+        dialect_options["postgresql_nulls_not_distinct"] = True
+    index["dialect_options"] = dialect_options
+    draft.indexes.append(index)
+
+
+def _add_constraint(draft: _Draft, row: Row[Any], keys: Mapping[int, Row[Any]]) -> None:
+    _, name, contype, validated, numbers, index_oid, deferrable, deferred, definition, comment, *parent = row
+    if contype == "n":
+        if not validated:
+            # PostgreSQL 18: new rows are checked, old ones may be NULL yet.
+            draft.unfinished.add(name)
+            draft.columns[draft.names[numbers[0]]]["nullable"] = True
+        return
+    if not validated:
+        draft.unfinished.add(name)
+        definition = definition.removesuffix(" NOT VALID")
+    draft.define(_CONSTRAINT_KINDS[contype], name, definition)
+    if not validated:
+        return
+    columns = [draft.names[number] for number in numbers or () if number]
+    if contype in ("p", "u"):
+        index = keys[index_oid]
+        include = [draft.names[number] for number in index[8][index[7] :]]
+        options: dict[str, Any] = {"postgresql_include": include}
+        if contype == "p":
+            draft.primary_key = {
+                "constrained_columns": columns,
+                "name": name,
+                "comment": comment,
+                "dialect_options": options,
+            }
+            return
+        options["postgresql_nulls_not_distinct"] = index[15]
+        draft.uniques.append(
+            {"column_names": columns, "name": name, "comment": comment, "dialect_options": options}
+        )
+    elif contype == "c":
+        draft.checks.append(_check(name, definition, comment))
+    elif contype == "f":
+        draft.foreign_keys.append(
+            _foreign_key(draft, name, columns, definition, comment, parent, deferrable, deferred)
+        )
+
+
+def _check(name: str, definition: str, comment: str | None) -> dict[str, Any]:
+    match = _CHECK.fullmatch(definition)
+    check = {"name": name, "sqltext": balanced(match[1]) if match else definition, "comment": comment}
+    if match and match[2]:
+        check["dialect_options"] = {"no_inherit": True}
+    return check
+
+
+def _foreign_key(
+    draft: _Draft,
+    name: str,
+    columns: Sequence[str],
+    definition: str,
+    comment: str | None,
+    parent: Sequence[Any],
+    deferrable: bool,
+    deferred: bool,
+) -> dict[str, Any]:
+    parent_schema, parent_table, parent_visible, parent_columns, on_update, on_delete, match = parent
+    schema = draft.key.schema
+    options: dict[str, Any] = {}
+    if on_update in _ACTIONS:
+        options["onupdate"] = _ACTIONS[on_update]
+    if on_delete in _ACTIONS:
+        some = _SET_COLUMNS.search(definition)
+        options["ondelete"] = some[1] if some else _ACTIONS[on_delete]
+    if deferred:
+        options["initially"] = "DEFERRED"
+    if deferrable:
+        options["deferrable"] = True
+    if match in _MATCHES:
+        options["match"] = _MATCHES[match]
+    if parent_visible:
+        referred_schema = schema if schema == parent_schema else None
+    else:
+        referred_schema = parent_schema
+    return {
+        "name": name,
+        "constrained_columns": list(columns),
+        "referred_schema": referred_schema,
+        "referred_table": parent_table,
+        "referred_columns": list(parent_columns),
+        "options": options,
+        "comment": comment,
+    }
+
+
+def _dependents(
+    connection: Connection, drafts: Mapping[int, _Draft]
+) -> Mapping[tuple[TableKey, str | None], Sequence[str]]:
+    if not drafts:
+        return {}
+    found: defaultdict[tuple[TableKey, str | None], dict[str, None]] = defaultdict(dict)
+    for oid, attnum, own, description in catalog.dependents(connection, list(drafts)):
+        draft = drafts[oid]
+        if attnum in draft.names:
+            found[draft.key, draft.names[attnum]][description] = None
+        if not own:
+            found[draft.key, None][description] = None
+    return {place: tuple(sorted(descriptions)) for place, descriptions in sorted(found.items(), key=_order)}
+
+
+def _order(item: tuple[tuple[TableKey, str | None], Any]) -> tuple[tuple[str, str], str]:
+    (key, column), _ = item
+    return (key.sort_key, column or "")

@@ -1,0 +1,223 @@
+"""How would this PostgreSQL server spell the tables of the models?
+
+They are built in the session's own temporary schema, read back like live tables, and rolled back: a savepoint brackets
+it all. Only the privilege TEMP on the database is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Sequence as SequenceDefault, Table
+from sqlalchemy.dialects.postgresql import (
+    ARRAY,
+    DOMAIN,
+    ENUM,
+    CreateDomainType,
+    CreateEnumType,
+)
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.exc import CompileError, DBAPIError, IdentifierError
+from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, ExecutableDDLElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from emc.dialects.base import CannotSpellError
+from emc.dialects.postgresql.reading import read_scratch
+from emc.dialects.postgresql.text import DIALECT, identifier, with_schema
+from emc.names import TableKey
+from emc.schema import LiveSchema, LiveTable
+
+_SCRATCH = "pg_temp"
+_FORBIDDEN = frozenset({"25006", "42501"})
+"""read_only_sql_transaction, insufficient_privilege."""
+_SEQUENCE = re.compile(r"^nextval\('([^'.]+|\"[^']+\")'::regclass\)$")
+
+
+def spell(
+    connection: Connection, tables: Sequence[Table], live: LiveSchema
+) -> Mapping[TableKey, LiveTable]:
+    """*tables* as the server would show them had it just created them, foreign keys left out.
+
+    A table that the server refuses to create (it needs a type or function that is not there yet) is missing from the
+    answer.
+
+    :raises CannotSpellError: the role or transaction may not create temporary tables.
+    """
+    spelled: dict[TableKey, LiveTable] = {}
+    for batch in _batches(tables):
+        savepoint = connection.begin_nested()
+        try:
+            schemas = {table.name: table.schema for table in _create(connection, batch)}
+            built = read_scratch(connection, lambda name, of=schemas: of[name])  # type: ignore[misc]
+        finally:
+            savepoint.rollback()
+        types = {
+            str(type_.name): type_.schema
+            for table in batch
+            for type_ in _named_types(table)
+            if type_.schema is not None
+        }
+        spelled.update((key, _at_home(table, types, live.table(key))) for key, table in built.items())
+    return {key: spelled[key] for key in sorted(spelled, key=lambda key: key.sort_key)}
+
+
+def _batches(tables: Iterable[Table]) -> Iterator[Sequence[Table]]:
+    """*tables* in as few groups as possible, so that within a group all names fit into one schema."""
+    groups: list[tuple[list[Table], dict[str, tuple[str | None, Any]]]] = []
+    for table in sorted(tables, key=lambda table: TableKey(table.schema, table.name).sort_key):
+        names: dict[str, tuple[str | None, Any]] = {table.name: (table.schema, table)}
+        names.update({str(index.name): (table.schema, index) for index in table.indexes})
+        for type_ in _named_types(table):
+            names[str(type_.name)] = (type_.schema, _fingerprint(type_))
+        for group, used in groups:
+            if all(used.get(name, owner) == owner for name, owner in names.items()):
+                group.append(table)
+                used.update(names)
+                break
+        else:
+            groups.append(([table], names))
+    for group, _ in groups:
+        yield group
+
+
+def _create(connection: Connection, tables: Sequence[Table]) -> Sequence[Table]:
+    """Build *tables*; those that could not be built are missing from the answer."""
+    scripts: list[tuple[Table, str]] = []
+    needed: dict[str, None] = {}
+    for table in tables:
+        try:
+            prerequisites = [_compiled(element, table) for element in _prerequisites(table)]
+            script = ";\n".join(_compiled(element, table) for element in _elements(table))
+        except (CompileError, IdentifierError):
+            # PostgreSQL cannot have such a table, under that name or at all: nothing to spell.
+            continue
+        needed.update(dict.fromkeys(prerequisites))
+        scripts.append((table, script))
+    _build(connection, [(statement, statement) for statement in needed])
+    return _build(connection, scripts)
+
+
+_T = TypeVar("_T")
+
+
+def _build(connection: Connection, scripts: Sequence[tuple[_T, str]]) -> Sequence[_T]:
+    """Run what can be run of *scripts*, and answer whose went well.
+
+    All in one round trip where that goes well; halved until each that does not is found.
+    """
+    if not scripts:
+        return ()
+    if _attempt(connection, ";\n".join(script for _, script in scripts)):
+        return tuple(owner for owner, _ in scripts)
+    if len(scripts) == 1:
+        return ()
+    middle = len(scripts) // 2
+    return (*_build(connection, scripts[:middle]), *_build(connection, scripts[middle:]))
+
+
+def _attempt(connection: Connection, script: str) -> bool:
+    """Run *script* in a savepoint of its own; tell whether that went well."""
+    savepoint = connection.begin_nested()
+    try:
+        connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+    except DBAPIError as error:
+        savepoint.rollback()
+        if error.connection_invalidated:
+            raise
+        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        if code in _FORBIDDEN and not _may_create(connection):
+            raise CannotSpellError(str(error.orig)) from error
+        return False
+    savepoint.commit()
+    return True
+
+
+def _may_create(connection: Connection) -> bool:
+    """Whether this transaction may make temporary tables at all."""
+    return bool(
+        connection.exec_driver_sql(
+            "SELECT has_database_privilege(current_database(), 'TEMP')"
+            " AND current_setting('transaction_read_only') = 'off'"
+        ).scalar()
+    )
+
+
+def _compiled(element: ExecutableDDLElement, table: Table) -> str:
+    schemas = {None, table.schema, *(type_.schema for type_ in _named_types(table))}
+    schemas.update(sequence.schema for sequence in _sequences(table))
+    compiled = element.compile(
+        dialect=DIALECT,
+        schema_translate_map=dict.fromkeys(schemas, _SCRATCH),
+        render_schema_translate=True,
+    )
+    return str(compiled).strip()
+
+
+def _elements(table: Table) -> Iterator[ExecutableDDLElement]:
+    yield CreateTable(table, include_foreign_key_constraints=[])
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        yield CreateIndex(index)
+
+
+def _prerequisites(table: Table) -> Iterator[ExecutableDDLElement]:
+    for type_ in _named_types(table):
+        yield CreateEnumType(type_) if isinstance(type_, ENUM) else CreateDomainType(type_)
+    for sequence in _sequences(table):
+        yield CreateSequence(sequence)
+
+
+def _sequences(table: Table) -> Iterator[SequenceDefault]:
+    for column in table.columns:
+        for default in (column.default, getattr(column.server_default, "arg", None)):
+            sequence = getattr(default, "sequence", default)
+            if isinstance(sequence, SequenceDefault):
+                yield sequence
+
+
+def _named_types(table: Table) -> Iterator[ENUM | DOMAIN]:
+    for column in table.columns:
+        yield from named_types(column.type)
+
+
+def named_types(type_: TypeEngine[Any]) -> Iterator[ENUM | DOMAIN]:
+    """The enumerated types and domains that *type_* is made of, as PostgreSQL's own type objects."""
+    type_ = type_.dialect_impl(DIALECT)
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance.dialect_impl(DIALECT)
+    if isinstance(type_, ARRAY):
+        yield from named_types(type_.item_type)
+    elif isinstance(type_, DOMAIN):
+        yield from named_types(type_.data_type)
+        yield type_
+    elif isinstance(type_, ENUM) and type_.name is not None and type_.native_enum:
+        yield type_
+
+
+def _fingerprint(type_: ENUM | DOMAIN) -> Any:
+    return tuple(type_.enums) if isinstance(type_, ENUM) else "domain"
+
+
+def _at_home(table: LiveTable, types: Mapping[str, str], live: LiveTable | None) -> LiveTable:
+    """*table* as it would be outside the scratch schema, which hides the schemas of *types* and of its sequences."""
+    columns: dict[str, ReflectedColumn] = {}
+    for name, column in table.columns.items():
+        default = column["default"]
+        if default is not None:
+            for schema in sorted(set(types.values())):
+                names = frozenset(type_ for type_, its_schema in types.items() if its_schema == schema)
+                default = with_schema(default, schema, names)
+            if table.key.schema is not None:
+                # The inspector puts the schema in quotes where the server leaves it out.
+                as_shown = default.replace(
+                    f"nextval('\"{table.key.schema}\".", f"nextval('{identifier(table.key.schema)}."
+                )
+                was = live.columns.get(name, {}).get("default") if live is not None else None
+                default = default if default == was else as_shown
+        type_ = column["type"]
+        if isinstance(type_, ENUM) and str(type_.name) in types:
+            type_ = ENUM(*type_.enums, name=type_.name, schema=types[str(type_.name)])
+        columns[name] = {**column, "default": default, "type": type_}
+    return dataclasses.replace(table, columns=columns)
