@@ -15,6 +15,7 @@ from emc.commands.sql import work_sql
 from emc.errors import EmcError
 from emc.gates import Verdict
 from emc.phases import Phase
+from emc.state.failures import FailedRow
 from emc.state.ledger import Entry
 from emc.steps import Step
 from emc.work import NotReady, Work
@@ -103,7 +104,7 @@ def status_json(status: StatusReport, dialect: Dialect) -> dict[str, Any]:
                 "rows_done": work.rows_done,
                 "rows_left": work.rows_left,
                 "eta_seconds": work.eta_seconds,
-                "failed": list(work.failed),
+                "failed": [_failed_json(row) for row in work.failed],
                 "reason": work.reason,
             }
             for work in status.work
@@ -138,11 +139,17 @@ def migrate_json(report: MigrateReport) -> dict[str, Any]:
                 "outcome": str(result.outcome),
                 "rows_done": result.rows_done,
                 "rows_left": result.rows_left,
-                "failed": [{"key": row.key, "error": row.error} for row in result.failed],
+                "failed": [_failed_json(row) for row in result.failed],
+                "reason": result.reason,
+                "remedy": result.remedy,
             }
             for result in report.results
         ],
     }
+
+
+def _failed_json(row: FailedRow) -> dict[str, Any]:
+    return {"key": [str(part) for part in row.key], "error": row.error}
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:

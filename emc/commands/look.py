@@ -74,7 +74,7 @@ def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:
     if progress is not None and done and left:
         elapsed = (progress.updated_at - progress.started_at) / dt.timedelta(seconds=1)
         eta = elapsed / done * left
-    failed = tuple(row.key for row in failures(connection, work.name)) if left else ()
+    failed = failures(connection, work.name) if left else ()
     return WorkStatus(work.name, done, left, eta, failed)
 
 

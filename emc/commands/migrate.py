@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 
 from emc.commands.results import MigrateReport
 from emc.commands.session import check_names, nobody, planned, reach
-from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run
+from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run_all
 from emc.errors import ExitCode
 from emc.plan import Plan
 from emc.state.lease import acquire
@@ -40,7 +39,7 @@ def migrate(
     :param batch: sizes and pauses of batches.
     :raises UnknownOperationError: *only* names something that is not declared.
     :raises LeaseHeldError: another emc is at work on this database.
-    :raises EmcError: whatever :func:`emc.plan` raises.
+    :raises EmcError: whatever :func:`emc.plan` and :func:`emc.data.run` raise.
     """
     dialect = reach(engine)
     with planned(upgrade, engine, dialect) as (_, derived):
@@ -50,29 +49,20 @@ def migrate(
         return MigrateReport(tuple(_untouched(one) for one in todo), ExitCode.DONE, dry_run=True)
     if not todo:
         return MigrateReport((), ExitCode.DONE)
-    results: list[Result] = []
     with acquire(engine, dialect, command="emc migrate") as lease:
-        deadline = None if max_time is None else time.monotonic() + max_time
-        for work in todo:
-            if isinstance(work, NotReady):
-                results.append(_untouched(work))
-                continue
-            left = None if max_count is None else max_count - sum(result.rows_done for result in results)
-            results.append(
-                run(
-                    engine,
-                    dialect,
-                    work,
-                    upgrade_work=tuple(derived.all_work.values()),
-                    lease=lease,
-                    max_count=left,
-                    max_time=None if deadline is None else max(0.0, deadline - time.monotonic()),
-                    stop=stop,
-                    report=report,
-                    batch=batch or BatchPolicy(),
-                )
-            )
-    return MigrateReport(tuple(results), _exit_code(results))
+        results = run_all(
+            engine,
+            dialect,
+            todo,
+            lease=lease,
+            max_count=max_count,
+            max_time=max_time,
+            stop=stop,
+            report=report,
+            batch=batch,
+            upgrade_work=tuple(derived.all_work.values()),
+        )
+    return MigrateReport(results, _exit_code(results))
 
 
 def _todo(derived: Plan, only: Sequence[str]) -> list[Work | NotReady]:
@@ -81,8 +71,9 @@ def _todo(derived: Plan, only: Sequence[str]) -> list[Work | NotReady]:
 
 
 def _untouched(work: Work | NotReady) -> Result:
-    outcome = Outcome.BLOCKED if isinstance(work, NotReady) else Outcome.MORE
-    return Result(name=work.name, outcome=outcome, rows_done=0, rows_left=None, failed=(), stopped=False)
+    if isinstance(work, NotReady):
+        return Result(work.name, Outcome.BLOCKED, reason=work.reason, remedy=work.remedy)
+    return Result(work.name, Outcome.MORE)
 
 
 def _exit_code(results: Sequence[Result]) -> ExitCode:

@@ -13,6 +13,7 @@ from emc.errors import ExitCode
 from emc.gates import Verdict
 from emc.phases import Phase
 from emc.plan import Plan
+from emc.state.failures import FailedRow
 from emc.steps import Step
 
 
@@ -76,8 +77,8 @@ class WorkStatus:
     """``None`` while expand has not run, so that the rows cannot be counted."""
     eta_seconds: float | None
     """Seconds until it is complete at the pace so far; ``None`` before it has begun."""
-    failed: tuple[str, ...] = ()
-    """Keys of rows that could not be migrated."""
+    failed: tuple[FailedRow, ...] = ()
+    """Rows that could not be migrated when it last ran."""
     reason: str | None = None
     """Why it cannot run yet."""
 

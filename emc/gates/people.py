@@ -11,7 +11,7 @@ from emc.gates.base import Gate, Scope, Verdict
 from emc.gates.rows import HoldsNoData
 from emc.state.observations import observation
 from emc.upgrade import Discard, Retire
-from emc.work import NotReady, anything_left, rows_left, sample_keys
+from emc.work import NotReady, anything_left, anything_undecided, rows_left, sample_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,14 @@ class DataElsewhere(Gate):
                     f"emc migrate --only {name}",
                     rows=rows_left(connection, work),
                     keys=sample_keys(connection, work),
+                    migration=name,
+                )
+            if anything_undecided(connection, work):
+                return self.shut(
+                    f"the condition of data migration {name} is NULL for some rows, so it does not say whether they "
+                    "are done",
+                    f"Write the condition at {work.place} so that it is true or false for every row, "
+                    "e.g. with is_distinct_from()",
                     migration=name,
                 )
         return self.opened(
