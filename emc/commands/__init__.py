@@ -4,10 +4,10 @@ One function per command. They print nothing and know no terminal: progress goes
 values. The command line, test fixtures and services all call these.
 """
 
-from emc.commands.contract import contract
-from emc.commands.expand import expand
-from emc.commands.look import history, plan, status
-from emc.commands.migrate import migrate
+from emc.commands.contracting import contract
+from emc.commands.expanding import expand
+from emc.commands.looking import history, plan, status
+from emc.commands.migrating import migrate
 from emc.commands.results import Blocked, MigrateReport, PhaseReport, PlanReport, StatusReport, WorkStatus
 
 __all__ = [

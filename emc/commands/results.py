@@ -12,7 +12,7 @@ from emc.data import Result
 from emc.errors import ExitCode
 from emc.gates import Verdict
 from emc.phases import Phase
-from emc.plan import Plan
+from emc.planning import Plan
 from emc.state.failures import FailedRow
 from emc.steps import Step
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from emc.dialects import Dialect, dialect_of
 from emc.errors import DatabaseUnavailableError, PrivilegeError, UnknownOperationError
 from emc.execute import StepEvent
-from emc.plan import Plan, derive
+from emc.planning import Plan, derive
 from emc.steps import Step
 from emc.upgrade import Upgrade
 

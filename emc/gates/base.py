@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Table, func, selec
 from emc.dialects.base import Dialect
 from emc.names import Element, TableKey
 from emc.operations import Operation
-from emc.plan import Plan
+from emc.planning import Plan
 from emc.schema import as_table
 
 SAMPLE = 3

@@ -13,7 +13,7 @@ from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, watch
 from emc.operations import Kind
 from emc.phases import Phase
-from emc.plan import Plan, derive
+from emc.planning import Plan, derive
 from emc.state.lease import acquire
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from emc.commands.expand import again
+from emc.commands.expanding import again
 from emc.commands.results import Blocked, PhaseReport
 from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
@@ -17,7 +17,7 @@ from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, Verdict, gates_of, judge, watch
 from emc.operations import Operation
 from emc.phases import Phase
-from emc.plan import Plan, render
+from emc.planning import Plan, render
 from emc.state.lease import Lease, acquire
 from emc.state.ledger import Entry, Event, record
 from emc.steps import LockPolicy, Step, Transaction

@@ -10,7 +10,7 @@ from emc.commands.results import MigrateReport
 from emc.commands.session import check_names, nobody, planned, reach
 from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run_all
 from emc.errors import ExitCode
-from emc.plan import Plan
+from emc.planning import Plan
 from emc.state.lease import acquire
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, in_order

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from emc.commands.results import PlanReport, StatusReport, WorkStatus
 from emc.commands.session import planned, reach
 from emc.gates import Scope, judge
-from emc.plan import Plan
+from emc.planning import Plan
 from emc.state import ledger
 from emc.state.failures import failures
 from emc.state.lease import holder

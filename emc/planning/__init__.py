@@ -16,7 +16,7 @@ from emc.diff import compare
 from emc.errors import PlanRefusedError, Refusal
 from emc.operations import Operation
 from emc.phases import Phase
-from emc.plan.order import after_their_keys, in_order
+from emc.planning.order import after_their_keys, in_order
 from emc.steps import Step
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, all_work, anything_left
