@@ -10,10 +10,9 @@ from emc.commands.results import PhaseReport
 from emc.commands.session import Report, chosen, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
 from emc.execute import RetryPolicy, run_unit
-from emc.gates import Scope, watch
-from emc.operations import Kind
+from emc.gates import Scope, is_unwatched, watch
 from emc.phases import Phase
-from emc.planning import Plan, derive
+from emc.planning import derive
 from emc.state.lease import acquire
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
@@ -44,7 +43,9 @@ def expand(
     dialect = reach(engine)
     with planned(upgrade, engine, dialect) as (connection, derived):
         steps = chosen(derived.expand, only, derived.names)
-        if dry_run or not (steps or _watches(derived)):
+        retiring = [step.operation for step in derived.contract]
+        unwatched = is_unwatched(retiring, connection, Scope(derived, dialect))
+        if dry_run or not (steps or unwatched):
             return PhaseReport(Phase.EXPAND, steps, dry_run=dry_run)
         demand_privileges(dialect, connection, steps)
     with acquire(engine, dialect, command="emc expand") as lease:
@@ -81,8 +82,3 @@ def again(
     wanted = {step.id for step in unit}
     operations = [step.operation for step in derived.steps(phase) if step.id in wanted]
     return tuple(dialect.steps(operations, derived.situation.live)) if operations else ()
-
-
-def _watches(derived: Plan) -> bool:
-    """Whether gates of this upgrade have to remember something from now on."""
-    return any(step.operation.kind == Kind.DROP_INDEX for step in derived.contract)

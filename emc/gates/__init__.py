@@ -28,7 +28,7 @@ from emc.names import ElementKind
 from emc.operations import Kind, Operation
 from emc.state.observations import forget, observation, observe
 
-__all__ = ["Gate", "Scope", "Verdict", "gates_of", "judge", "watch"]
+__all__ = ["Gate", "Scope", "Verdict", "gates_of", "is_unwatched", "judge", "watch"]
 
 _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.SET_NOT_NULL: (NoNulls,),
@@ -86,6 +86,17 @@ def judge(
             verdict = dataclasses.replace(verdict, overridden=(overrides or {})[gate.name])
         verdicts.append(verdict)
     return tuple(verdicts)
+
+
+def is_unwatched(operations: Sequence[Operation], connection: Connection, scope: Scope) -> bool:
+    """Whether :func:`watch` would begin to remember something, so that it is worth a write."""
+    return any(
+        isinstance(gate, IndexUnused)
+        and observation(connection, retirement(gate)) is None
+        and scope.dialect.index_scans(connection, gate.element) is not None
+        for operation in operations
+        for gate in gates_of(operation)
+    )
 
 
 def watch(operations: Sequence[Operation], connection: Connection, scope: Scope) -> None:
