@@ -1,0 +1,342 @@
+"""Which differences does Alembic not see?
+
+One function per question. Each takes a :class:`~emc.diff.pairs.Pair` and the live table as Alembic has built it, and
+answers the operations that Alembic's own comparison leaves out. A redefinition is a drop and a create, side by side.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import ops
+from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Table, UniqueConstraint
+
+from emc.diff import facts, unspelled
+from emc.diff.definitions import check_of, drop_of, exclusion_of, is_exclusion
+from emc.diff.pairs import Comparison, Pair, final_name
+from emc.diff.text import normal
+from emc.names import ElementKind
+from emc.operations import UnsupportedDifferenceOp
+from emc.schema import LiveTable
+
+Found = Iterator[ops.MigrateOperation]
+
+
+def primary_key(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """The columns of the primary key."""
+    wanted = (
+        facts.primary_key(pair.spelled)
+        if pair.spelled is not None
+        else tuple(column.name for column in pair.model.primary_key.columns)
+    )
+    have = facts.primary_key(pair.live)
+    if wanted != have:
+        yield UnsupportedDifferenceOp(
+            pair.element(ElementKind.PRIMARY_KEY), "primary key", ", ".join(have), ", ".join(wanted)
+        )
+
+
+def generated_columns(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """Identity, sequences and generation expressions."""
+    for column in pair.model.columns:
+        if column.name not in pair.live.columns or not _accepts_column(pair, column, live, comparison):
+            continue
+        element = pair.element(ElementKind.COLUMN, column.name)
+        for what, have, wanted in _generation(pair, column):
+            if have != wanted:
+                yield UnsupportedDifferenceOp(element, what, have, wanted)
+
+
+def _generation(pair: Pair, column: Column[Any]) -> Iterator[tuple[str, str, str]]:
+    """What makes the values of *column* up, in the database and in the models."""
+    name = column.name
+    have_identity, have_computed = (
+        facts.column_identity(pair.live, name),
+        facts.column_computed(pair.live, name),
+    )
+    if pair.spelled is not None and name in pair.spelled.columns:
+        identity, computed = (
+            facts.column_identity(pair.spelled, name),
+            facts.column_computed(pair.spelled, name),
+        )
+    else:
+        identity = "a sequence as its default" if pair.makes_serial(column) else ""
+        if column.identity is not None and pair.dialect.supports_identity_columns:
+            identity = have_identity if pair.live.columns[name].get("identity") else "identity"
+        computed = ""
+        if column.computed is not None:
+            computed = str(column.computed.sqltext)
+            if have_computed and normal(computed) != normal(have_computed):
+                pair.notes.not_compared(pair.element(ElementKind.COLUMN, name), "the generation expression")
+            computed = have_computed or computed
+    if not (facts.draws_from_sequence(pair.live.columns[name]) and not identity):
+        # A sequence that the models no longer want is a default that they no longer want.
+        yield "identity", have_identity, identity
+    yield "computed", have_computed, computed
+
+
+@dataclass(frozen=True, eq=False)
+class _Constraint:
+    """A constraint on one side."""
+
+    name: str | None
+    definition: object
+    make: Callable[[], Any]
+    """Makes the object that operations are built from."""
+    is_named: bool = True
+    """Whether the models chose the name, rather than the server."""
+
+
+def checks(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """CHECK constraints, those of BOOLEAN and ENUM types included."""
+    wanted = _spelled_checks(pair, pair.spelled) if pair.spelled is not None else _checks_as_text(pair)
+    fact = functools.partial(facts.check, pair.live) if pair.spelled is not None else _text_of
+    have = [
+        _Constraint(one["name"], fact(one), functools.partial(check_of, pair, one))
+        for one in pair.live.checks
+    ]
+    yield from _reconcile(pair, comparison, "check_constraint", wanted, have)
+
+
+def _spelled_checks(pair: Pair, spelled: LiveTable) -> list[_Constraint]:
+    named = {
+        name: constraint
+        for constraint in _model_checks(pair)
+        if (name := final_name(constraint, pair.dialect))
+    }
+    return [
+        _Constraint(
+            one["name"],
+            facts.check(spelled, one),
+            functools.partial(named.__getitem__, one["name"])
+            if one["name"] in named
+            else functools.partial(check_of, pair, one),
+            one["name"] in named,
+        )
+        for one in spelled.checks
+    ]
+
+
+def _checks_as_text(pair: Pair) -> list[_Constraint]:
+    """The models' CHECKs by normalised text, where the server does not spell; names settle what text does not."""
+    wanted: list[_Constraint] = []
+    have = {one["name"]: _text_of(one) for one in pair.live.checks}
+    for constraint in _model_checks(pair):
+        name = final_name(constraint, pair.dialect)
+        text = normal(unspelled.check_text(constraint, pair.dialect))
+        if name is None and have and text not in have.values():
+            pair.notes.not_compared(pair.element(ElementKind.TABLE), f"CHECK ({constraint.sqltext})")
+            continue
+        if name in have and have[name] != text:
+            pair.notes.not_compared(pair.element(ElementKind.CHECK, name), "the condition")
+            text = have[name]
+        wanted.append(_Constraint(name, text, lambda it=constraint: it, name is not None))  # type: ignore[misc]
+    return wanted
+
+
+def _text_of(reflected: Mapping[str, Any]) -> str:
+    return normal(str(reflected["sqltext"]))
+
+
+def _model_checks(pair: Pair) -> list[CheckConstraint]:
+    """The CHECKs of the models that DDL would render, in a fixed order."""
+    compiler = pair.dialect.ddl_compiler(pair.dialect, None)  # type: ignore[arg-type]
+    constraints = list(pair.model._sorted_constraints) + [  # noqa: SLF001  # the order of DDL; no public way to it
+        constraint for column in pair.model.columns for constraint in column.constraints
+    ]
+    return [
+        constraint
+        for constraint in dict.fromkeys(constraints)
+        if isinstance(constraint, CheckConstraint)
+        and (constraint._create_rule is None or constraint._create_rule(compiler))  # noqa: SLF001  # BOOLEAN, ENUM
+    ]
+
+
+def uniques(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """Unnamed unique constraints of the same columns, in another order or with other options.
+
+    Alembic compares the set of columns only.
+    """
+    if pair.spelled is None:
+        return
+    have = {facts.unique(pair.live, one) for one in pair.live.uniques}
+    for constraint in _unnamed_uniques(pair):
+        columns = [column.name for column in constraint.columns]
+        spelled = next((one for one in pair.spelled.uniques if one["column_names"] == columns), None)
+        if spelled is None or facts.unique(pair.spelled, spelled) in have:
+            continue
+        twin = next(
+            (one for one in pair.live.uniques if sorted(one["column_names"]) == sorted(columns)),
+            None,
+        )
+        if twin is not None:
+            old = next(
+                one
+                for one in live.constraints
+                if isinstance(one, UniqueConstraint) and one.name == twin["name"]
+            )
+            if comparison.accepts_object(constraint, twin["name"], "unique_constraint", False, old):
+                yield drop_of(old)
+                yield _renamed(ops.AddConstraintOp.from_constraint(constraint), twin["name"])
+
+
+def _unnamed_uniques(pair: Pair) -> list[UniqueConstraint]:
+    return sorted(
+        (
+            one
+            for one in pair.model.constraints
+            if isinstance(one, UniqueConstraint) and final_name(one, pair.dialect) is None
+        ),
+        key=lambda one: [column.name for column in one.columns],
+    )
+
+
+def foreign_keys(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """MATCH, which Alembic does not look at."""
+    for constraint in sorted(
+        (one for one in pair.model.constraints if isinstance(one, ForeignKeyConstraint)),
+        key=lambda one: list(one.column_keys),
+    ):
+        columns = [column.name for column in constraint.columns]
+        for reflected in pair.live.foreign_keys:
+            name = str(reflected["name"])
+            text = pair.live.definitions.get((ElementKind.FOREIGN_KEY, name))
+            if (
+                text is None
+                or list(reflected["constrained_columns"]) != columns
+                or reflected["referred_table"] != constraint.elements[0].column.table.name
+                or (" MATCH FULL" in text) == ((constraint.match or "").upper() == "FULL")
+            ):
+                continue
+            old = next(
+                one for one in live.constraints if isinstance(one, ForeignKeyConstraint) and one.name == name
+            )
+            if comparison.accepts_object(constraint, name, "foreign_key_constraint", False, old):
+                yield drop_of(old)
+                yield _renamed(
+                    ops.AddConstraintOp.from_constraint(constraint),
+                    final_name(constraint, pair.dialect) or name,
+                )
+
+
+def exclusions(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """Exclusion constraints."""
+    have = facts.exclusions(pair.live)
+    models = {
+        final_name(one, pair.dialect): one
+        for one in pair.model._sorted_constraints  # noqa: SLF001  # as above
+        if is_exclusion(one)
+    }
+    if pair.spelled is not None:
+        wanted = facts.exclusions(pair.spelled)
+    else:
+        wanted = {str(name): have.get(str(name), "") for name in models if name is not None}
+        for name in sorted(wanted.keys() & have.keys()):
+            pair.notes.not_compared(pair.element(ElementKind.EXCLUSION, name), "the constraint")
+    yield from _reconcile(
+        pair,
+        comparison,
+        "exclude_constraint",
+        [
+            _Constraint(
+                name,
+                text,
+                functools.partial(models.__getitem__, name)
+                if name in models
+                else functools.partial(exclusion_of, pair, name, text),
+                name in models,
+            )
+            for name, text in wanted.items()
+        ],
+        [
+            _Constraint(name, text, functools.partial(exclusion_of, pair, name, text))
+            for name, text in have.items()
+        ],
+    )
+
+
+def partitioning(pair: Pair, live: Table, comparison: Comparison) -> Found:
+    """What holds for the table as a whole, partitioning above all."""
+    have = facts.table_options(pair.live)
+    if pair.spelled is not None:
+        wanted = facts.table_options(pair.spelled)
+    else:
+        given = pair.model.dialect_kwargs.get(f"{pair.dialect.name}_partition_by")
+        wanted = f"PARTITION BY {given}" if given else ""
+    if normal(wanted) != normal(have):
+        partitioned = "PARTITION BY" in (wanted + have).upper()
+        what = "partitioning" if partitioned else "table options"
+        yield UnsupportedDifferenceOp(pair.element(ElementKind.TABLE), what, have, wanted)
+
+
+TABLE_COMPARATORS = (
+    primary_key,
+    generated_columns,
+    partitioning,
+    checks,
+    uniques,
+    foreign_keys,
+    exclusions,
+)
+
+
+def _reconcile(
+    pair: Pair, comparison: Comparison, kind: str, wanted: list[_Constraint], have: list[_Constraint]
+) -> Found:
+    """Match constraints by name and definition; answer what is left.
+
+    Those that the models leave unnamed match by definition alone.
+    """
+    have = [
+        one
+        for one in have
+        if comparison.accepts_name(
+            one.name, kind, {"table_name": pair.key.name, "schema_name": pair.key.schema}
+        )
+    ]
+    for by_name in (True, False):
+        for mine in list(wanted):
+            twin = next(
+                (
+                    theirs
+                    for theirs in have
+                    if mine.definition == theirs.definition
+                    and (mine.name == theirs.name if by_name else not mine.is_named)
+                ),
+                None,
+            )
+            if twin is not None:
+                wanted.remove(mine)
+                have.remove(twin)
+    for mine in wanted:
+        old = next((one for one in have if mine.name is not None and one.name == mine.name), None)
+        replaced = old.make() if old is not None else None
+        if old is not None:
+            have.remove(old)
+        constraint = mine.make()
+        if comparison.accepts_object(constraint, mine.name, kind, False, replaced):
+            if replaced is not None:
+                yield drop_of(replaced)
+            yield _renamed(ops.AddConstraintOp.from_constraint(constraint), mine.name)
+    for theirs in have:
+        constraint = theirs.make()
+        if comparison.accepts_object(constraint, theirs.name, kind, True, None):
+            yield drop_of(constraint)
+
+
+def _renamed(operation: Any, name: str | None) -> Any:
+    """*operation* under the name that the server knows the constraint by."""
+    operation.constraint_name = name
+    return operation
+
+
+def _accepts_column(pair: Pair, column: Column[Any], live: Table, comparison: Comparison) -> bool:
+    name = column.name
+    parents = {"table_name": pair.key.name, "schema_name": pair.key.schema}
+    return bool(
+        comparison.accepts_name(name, "column", parents)
+        and comparison.accepts_object(column, name, "column", False, live.columns[name])
+    )

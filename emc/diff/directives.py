@@ -1,0 +1,224 @@
+"""In which form and order do the differences leave the comparison?
+
+One change per operation, constraints under the name that the server gives them, redefinitions side by side, and an
+order that does not depend on hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from alembic.operations import ops
+
+from emc.diff import facts
+from emc.diff.pairs import Comparison, Pair, find
+from emc.names import ElementKind, TableKey
+from emc.operations import UnsupportedDifferenceOp, table_key
+from emc.schema import LiveTable
+
+Directive = ops.MigrateOperation
+
+_COLUMN_RANKS: tuple[tuple[type[Any], int], ...] = (
+    (UnsupportedDifferenceOp, 0),
+    (ops.AddColumnOp, 1),
+    (ops.AlterColumnOp, 2),
+    (ops.CreateTableCommentOp, 3),
+    (ops.DropTableCommentOp, 3),
+    (ops.DropColumnOp, 5),
+)
+_INDEXES_AND_CONSTRAINTS = 4
+
+
+def arranged(found: Iterable[Directive], comparison: Comparison) -> tuple[Directive, ...]:
+    """*found* without noise, split, named and in order."""
+    kept = [operation for operation in found if not _is_noise(operation, comparison)]
+    kept = [
+        operation
+        for operation in kept
+        # A table takes its indexes with it.
+        if not (isinstance(operation, ops.DropIndexOp) and table_key(operation) in comparison.removed)
+    ]
+    split = [part for operation in kept for part in _split(operation)]
+    _name_the_unnamed(split, comparison.pairs)
+    creation = {key: position for position, key in enumerate(comparison.added)}
+    return tuple(sorted(split, key=lambda operation: _order(operation, creation, comparison)))
+
+
+# -- noise ---------------------------------------------------------------------------------------------------
+
+
+def _is_noise(operation: Directive, comparison: Comparison) -> bool:
+    """Whether a database just made from the models would not have what *operation* makes either, or differ in it."""
+    if isinstance(operation, UnsupportedDifferenceOp):
+        return False
+    pair = comparison.pairs.get(table_key(operation))
+    if pair is None or pair.spelled is None:
+        return False
+    if isinstance(operation, ops.AlterColumnOp):
+        return _nullable_noise(operation, pair)
+    what = _vain(operation, pair)
+    if what is not None:
+        kind, name = what
+        pair.notes.not_convergent(pair.element(kind, name), f"the {kind.value} {name}")
+    return what is not None
+
+
+def _nullable_noise(operation: ops.AlterColumnOp, pair: Pair) -> bool:
+    name = str(operation.column_name)
+    assert pair.spelled is not None
+    if (
+        operation.modify_nullable is not None
+        and pair.spelled.columns[name]["nullable"] is pair.live.columns[name]["nullable"]
+    ):
+        nullable = "NULL" if operation.modify_nullable else "NOT NULL"
+        pair.notes.not_convergent(pair.element(ElementKind.COLUMN, name), nullable)
+        operation.modify_nullable = None
+    return not operation.has_changes()
+
+
+def _vain(operation: Directive, pair: Pair) -> tuple[ElementKind, str] | None:
+    """The index or unique constraint that *operation* would create or drop in vain."""
+    assert pair.spelled is not None
+    if isinstance(operation, ops.CreateIndexOp | ops.DropIndexOp):
+        kind, name = ElementKind.INDEX, str(operation.index_name)
+        spelled, live = facts.indexes(pair.spelled).get(name), facts.indexes(pair.live).get(name)
+    elif isinstance(operation, ops.CreateUniqueConstraintOp) or (
+        isinstance(operation, ops.DropConstraintOp) and operation.constraint_type == "unique"
+    ):
+        if operation.constraint_name is None:
+            return None
+        kind, name = ElementKind.UNIQUE, str(operation.constraint_name)
+        spelled, live = _unique(pair.spelled, name), _unique(pair.live, name)
+    else:
+        return None
+    creates = isinstance(operation, ops.CreateIndexOp | ops.CreateUniqueConstraintOp)
+    if (creates and spelled is None) or (spelled is not None and spelled == live):
+        return kind, name
+    return None
+
+
+def _unique(table: LiveTable, name: str) -> object:
+    reflected = find(table.uniques, name)
+    return None if reflected is None else facts.unique(table, reflected)
+
+
+# -- form ----------------------------------------------------------------------------------------------------
+
+
+def _split(operation: Directive) -> Iterator[Directive]:
+    """One operation per change of a column."""
+    if not isinstance(operation, ops.AlterColumnOp):
+        yield operation
+        return
+    changes: list[dict[str, Any]] = []
+    if operation.modify_type is not None:
+        changes.append({"modify_type": operation.modify_type})
+    if operation.modify_nullable is not None:
+        changes.append({"modify_nullable": operation.modify_nullable})
+    if operation.modify_server_default is not False:
+        changes.append({"modify_server_default": operation.modify_server_default})
+    if operation.modify_comment is not False:
+        changes.append({"modify_comment": operation.modify_comment})
+    for change in changes:
+        yield ops.AlterColumnOp(
+            operation.table_name,
+            operation.column_name,
+            schema=operation.schema,
+            existing_type=operation.existing_type,
+            existing_server_default=operation.existing_server_default,
+            existing_nullable=operation.existing_nullable,
+            existing_comment=operation.existing_comment,
+            **change,
+            **operation.kw,
+        )
+
+
+def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, Pair]) -> None:
+    """Give constraints that the models leave unnamed the name they will have, where that is known.
+
+    One that takes the place of another gets its name; else it is the name that the server gave it in its spelling.
+    """
+    drops = [
+        one for one in operations if isinstance(one, ops.DropConstraintOp) and one.constraint_name is not None
+    ]
+    for operation in operations:
+        if (
+            not isinstance(operation, ops.CreateUniqueConstraintOp | ops.CreateForeignKeyOp)
+            or operation.constraint_name is not None
+        ):
+            continue
+        key = table_key(operation)
+        pair = pairs.get(key)
+        if pair is None:
+            continue
+        if isinstance(operation, ops.CreateForeignKeyOp):
+            columns, side, field = list(operation.local_cols), "foreign_keys", "constrained_columns"
+        else:
+            columns, side, field = [str(one) for one in operation.columns], "uniques", "column_names"
+        dropped = {one.constraint_name for one in drops if table_key(one) == key}
+        replaced = next(
+            (
+                one["name"]
+                for one in getattr(pair.live, side)
+                if one[field] == columns and one["name"] in dropped
+            ),
+            None,
+        )
+        spelled = next(
+            (
+                one["name"]
+                for one in getattr(pair.spelled, side, ())
+                if one[field] == columns and find(getattr(pair.live, side), one["name"]) is None
+            ),
+            None,
+        )
+        operation.constraint_name = replaced or spelled
+
+
+# -- order ---------------------------------------------------------------------------------------------------
+
+
+def _order(operation: Directive, creation: Mapping[TableKey, int], comparison: Comparison) -> tuple[Any, ...]:
+    """New tables with their indexes, then changed tables, then tables that go."""
+    key = operation.element.table if isinstance(operation, UnsupportedDifferenceOp) else table_key(operation)
+    if key in creation:
+        is_index = isinstance(operation, ops.CreateIndexOp)
+        return (0, creation[key], is_index, str(operation.index_name) if is_index else "")  # type: ignore[attr-defined]
+    if isinstance(operation, ops.DropTableOp):
+        return (2, key.sort_key)
+    return (1, key.sort_key, *_within_table(operation, comparison.pairs[key]))
+
+
+def _within_table(operation: Directive, pair: Pair) -> tuple[Any, ...]:
+    for kind, rank in _COLUMN_RANKS:
+        if isinstance(operation, kind):
+            return (rank, *_column_order(operation, pair))
+    drops = isinstance(operation, ops.DropIndexOp | ops.DropConstraintOp)
+    if isinstance(operation, ops.CreateIndexOp | ops.DropIndexOp):
+        return (_INDEXES_AND_CONSTRAINTS, "index", str(operation.index_name), "", not drops)
+    name = getattr(operation, "constraint_name", None)
+    columns = getattr(operation, "local_cols", None) or getattr(operation, "columns", None) or ()
+    condition = getattr(operation, "condition", "")
+    return (
+        _INDEXES_AND_CONSTRAINTS,
+        f"constraint {getattr(operation, 'constraint_type', None) or ''}",
+        str(name or ""),
+        f"{', '.join(str(getattr(column, 'name', column)) for column in columns)} {condition}",
+        not drops,
+    )
+
+
+def _column_order(operation: Directive, pair: Pair) -> tuple[Any, ...]:
+    """The order of the models, then names; differences of one column in a fixed order."""
+    if isinstance(operation, UnsupportedDifferenceOp):
+        return (str(operation.element), operation.what)
+    if isinstance(operation, ops.AddColumnOp):
+        name = str(operation.column.name)
+    elif isinstance(operation, ops.AlterColumnOp | ops.DropColumnOp):
+        name = str(operation.column_name)
+    else:
+        return ()
+    order = [column.name for column in pair.model.columns]
+    position = order.index(name) if name in order else len(order)
+    return (position, name)
