@@ -1,0 +1,101 @@
+"""What tests of data work share: the live schema, and runs that do not wait."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Table, inspect, literal_column, text
+
+from emc.data import BatchPolicy, Result, run
+from emc.dialects.base import Dialect
+from emc.names import TableKey
+from emc.schema import LiveSchema, LiveTable
+from emc.state.lease import acquire
+from emc.upgrade import Upgrade
+from emc.work import NotReady, Work, all_work
+from tests.execute.simple import SimplePostgreSQL, SimpleSQLite
+
+QUICK = BatchPolicy(sleep=lambda seconds: None)
+"""The defaults, without waiting."""
+
+
+class SQLite(SimpleSQLite):
+    """SQLite, with rows that can be addressed."""
+
+    def row_id(self, table: Table) -> ColumnElement[Any]:
+        """The rowid."""
+        return literal_column("rowid")
+
+
+class PostgreSQL(SimplePostgreSQL):
+    """PostgreSQL, with rows that can be addressed."""
+
+    def row_id(self, table: Table) -> ColumnElement[Any]:
+        """The ctid."""
+        return literal_column("ctid")
+
+
+def dialect_for(engine: Engine) -> Dialect:
+    """The dialect of *engine*."""
+    return {"sqlite": SQLite, "postgresql": PostgreSQL}[engine.dialect.name]()
+
+
+def live_of(engine: Engine) -> LiveSchema:
+    """The tables of the default schema."""
+    inspector = inspect(engine)
+    tables = {}
+    for name in inspector.get_table_names():
+        key = TableKey(None, name)
+        uniques = inspector.get_unique_constraints(name)
+        tables[key] = LiveTable(
+            key=key,
+            columns={column["name"]: column for column in inspector.get_columns(name)},
+            primary_key=inspector.get_pk_constraint(name),
+            foreign_keys=inspector.get_foreign_keys(name),
+            uniques=uniques,
+            indexes=[index for index in inspector.get_indexes(name) if not index.get("duplicates_constraint")],
+        )
+    return LiveSchema(tables)
+
+
+def work_of(upgrade: Upgrade, engine: Engine) -> tuple[Work | NotReady, ...]:
+    """All data work of *upgrade* on the database of *engine*."""
+    return all_work(upgrade, live_of(engine))
+
+
+def only_work(upgrade: Upgrade, engine: Engine) -> Work:
+    """The one work of *upgrade*."""
+    [work] = work_of(upgrade, engine)
+    assert isinstance(work, Work)
+    return work
+
+
+def migrate(engine: Engine, work: Work | NotReady, *, small: int | None = None, **options: Any) -> Result:
+    """Run *work* as the one runner, without waiting.
+
+    :param small: rows of a batch, at most.
+    """
+    dialect = options.pop("dialect", None) or dialect_for(engine)
+    policy = options.pop("batch", QUICK)
+    if small is not None:
+        policy = dataclasses.replace(policy, start=small, smallest=1, largest=small, whole_table=small)
+    with acquire(engine, dialect, command="emc migrate") as lease:
+        return run(engine, dialect, work, lease=lease, batch=policy, **options)
+
+
+def execute(engine: Engine, *statements: str) -> None:
+    """Run *statements* in one transaction."""
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
+    """What *query* answers."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def column(engine: Engine, query: str) -> Sequence[Any]:
+    """The first column of what *query* answers."""
+    return [row[0] for row in rows(engine, query)]
