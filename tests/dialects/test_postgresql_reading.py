@@ -12,6 +12,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 
 from emc.dialects.base import CannotSpellError
 from emc.dialects.postgresql import PostgreSQL
+from emc.dialects.postgresql.text import DIALECT
 from emc.names import ElementKind, TableKey
 from emc.schema import LiveTable
 from tests.servers import make_role
@@ -125,7 +126,7 @@ def plain(value: Any) -> Any:
     """*value* with types as their SQL, so that two readings can be compared."""
     if isinstance(value, sa.types.TypeEngine):
         schema = getattr(value, "schema", None)
-        text = value.compile(dialect=pg.dialect()), schema, getattr(value, "enums", None)
+        text = value.compile(dialect=DIALECT), schema, getattr(value, "enums", None)
         return type(value).__name__, text
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
@@ -209,6 +210,7 @@ def test_spelling_needs_nothing_to_be_there(server: sa.Engine) -> None:
 def test_tables_of_one_name_are_spelled_each_for_itself(server: sa.Engine) -> None:
     """Two tables of one name, with enumerated types of one name, do not get mixed up."""
     metadata = sa.MetaData()
+    schema: str | None
     for schema, labels in ((None, ("a", "b")), ("one", ("c",)), ("two", ("a", "b"))):
         sa.Table(
             "users",
@@ -289,16 +291,16 @@ def test_queries_do_not_grow_with_tables(server: sa.Engine) -> None:
             connection.execute(sa.schema.CreateSchema(schema))
     for count in (4, 100):
         metadata = sa.MetaData()
-        for schema in (None, "one", "two"):
+        for home in (None, "one", "two"):
             for number in range(count):
                 sa.Table(
-                    f"{schema}_t{number}",
+                    f"{home}_t{number}",
                     metadata,
                     sa.Column("id", sa.Integer, primary_key=True),
                     sa.Column("name", sa.String(number % 3 + 1), server_default="x"),
-                    sa.Column("state", sa.Enum("a", "b", name="state", schema=schema)),
-                    sa.Index(f"ix_{schema}_t{number}_name", "name"),
-                    schema=schema,
+                    sa.Column("state", sa.Enum("a", "b", name="state", schema=home)),
+                    sa.Index(f"ix_{home}_t{number}_name", "name"),
+                    schema=home,
                 )
         metadata.create_all(server)
         with POSTGRESQL.reading(server) as connection:
@@ -404,7 +406,12 @@ def test_dependents_of_columns_and_tables_are_named(server: sa.Engine) -> None:
         (key, "c"): ["function fc()", "trigger tc ON t"],
         (key, "d"): ["column e of table public.t", "publication pub"],
         (key, "id"): ["publication pub"],
-        (key, None): ["function fc()", "function rows_of_t()", "materialized view public.mb", "view public.va"],
+        (key, None): [
+            "function fc()",
+            "function rows_of_t()",
+            "materialized view public.mb",
+            "view public.va",
+        ],
     }
 
 

@@ -37,8 +37,10 @@ class PostgreSQL(Dialect):
         raise NotImplementedError
 
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
-        """Everything that can be known about the tables of *schemas*, in at most eight queries and one more per
-        further schema."""
+        """Everything that can be known about the tables of *schemas*.
+
+        Takes at most eight queries, and one more per further schema.
+        """
         return reading.read(connection, schemas)
 
     def spell(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 IN_SCHEMAS = """
     c.relpersistence <> 't'
@@ -94,35 +94,35 @@ SELECT a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.
  ORDER BY a.attrelid, a.attnum
 """
 
-# What pg_get_indexdef() says behind the names of index and table.
+# What pg_get_indexdef() says behind the name of the table. It calls the scratch schema pg_temp, and numbers it in some
+# versions, so the schema's name cannot be counted off.
 _INDEX_TEXT = """
     substr(pg_get_indexdef(i.indexrelid),
-           1 + length(format('CREATE %sINDEX %I ON %s%I.%I ',
-                             CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
-                             CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname)))
+           position(format('.%I USING ', t.relname) IN pg_get_indexdef(i.indexrelid))
+           + length(format('.%I ', t.relname)))
 """
 
 _INDEXES = """
-SELECT i.indrelid, i.indexrelid, c.relname, i.indisunique, i.indisvalid AND i.indisready AND i.indislive,
-       i.indisprimary,
+SELECT i.indrelid AS relid, i.indexrelid AS oid, c.relname AS name, i.indisunique AS is_unique,
+       i.indisvalid AND i.indisready AND i.indislive AS valid, i.indisprimary AS is_primary,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid
-                                             AND k.contype IN ('p', 'u', 'x')),
-       i.indnkeyatts, CAST(i.indkey AS int2[]), CAST(i.indoption AS int2[]),
+                                             AND k.contype IN ('p', 'u', 'x'))
+           AS owned,
+       i.indnkeyatts AS key_count, CAST(i.indkey AS int2[]) AS numbers, CAST(i.indoption AS int2[]) AS flags,
        CASE WHEN 0 = ANY (i.indkey) THEN
            ARRAY(SELECT pg_get_indexdef(i.indexrelid, position, true)
                    FROM generate_series(1, i.indnkeyatts) position ORDER BY position)
-       END,
+       END AS texts,
        ARRAY(SELECT CASE WHEN NOT o.opcdefault THEN CAST(o.opcname AS text) END
                FROM unnest(CAST(i.indclass AS oid[])) WITH ORDINALITY class (oid, position)
-               JOIN pg_opclass o ON o.oid = class.oid ORDER BY class.position),
-       c.reloptions, am.amname,
-       CASE WHEN i.indpred IS NOT NULL THEN pg_get_expr(i.indpred, i.indrelid) END,
-       {nulls_not_distinct},
-       {index_text}
+               JOIN pg_opclass o ON o.oid = class.oid ORDER BY class.position) AS classes,
+       c.reloptions AS options, am.amname AS method,
+       CASE WHEN i.indpred IS NOT NULL THEN pg_get_expr(i.indpred, i.indrelid) END AS predicate,
+       {nulls_not_distinct} AS nulls_not_distinct,
+       {index_text} AS definition
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid
-  JOIN pg_namespace n ON n.oid = t.relnamespace
   JOIN pg_am am ON am.oid = c.relam
  WHERE i.indrelid = ANY (CAST(:oids AS oid[]))
  ORDER BY i.indrelid, c.relname
@@ -130,19 +130,21 @@ SELECT i.indrelid, i.indexrelid, c.relname, i.indisunique, i.indisvalid AND i.in
 
 # conparentid: what a foreign key to a partitioned table repeats for each of its partitions.
 _CONSTRAINTS = """
-SELECT k.conrelid, k.conname, CAST(k.contype AS text), k.convalidated, CAST(k.conkey AS int2[]), k.conindid,
-       k.condeferrable, k.condeferred,
-       CASE WHEN k.contype <> 'n' THEN pg_get_constraintdef(k.oid, true) END,
-       description.description,
-       parent_schema.nspname, parent.relname,
-       CASE WHEN k.contype = 'f' THEN pg_table_is_visible(parent.oid) END,
+SELECT k.conrelid AS relid, k.conname AS name, CAST(k.contype AS text) AS kind, k.convalidated AS valid,
+       CAST(k.conkey AS int2[]) AS numbers, k.conindid AS index_oid,
+       k.condeferrable AS is_deferrable, k.condeferred AS is_deferred,
+       CASE WHEN k.contype <> 'n' THEN pg_get_constraintdef(k.oid, true) END AS definition,
+       description.description AS comment,
+       parent_schema.nspname AS parent_schema, parent.relname AS parent,
+       CASE WHEN k.contype = 'f' THEN pg_table_is_visible(parent.oid) END AS parent_visible,
        CASE WHEN k.contype = 'f' THEN
            ARRAY(SELECT CAST(a.attname AS text)
                    FROM unnest(k.confkey) WITH ORDINALITY key (attnum, position)
                    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.attnum
                   ORDER BY key.position)
-       END,
-       CAST(k.confupdtype AS text), CAST(k.confdeltype AS text), CAST(k.confmatchtype AS text)
+       END AS parent_columns,
+       CAST(k.confupdtype AS text) AS on_update, CAST(k.confdeltype AS text) AS on_delete,
+       CAST(k.confmatchtype AS text) AS match
   FROM pg_constraint k
   LEFT JOIN pg_description description
     ON description.objoid = k.oid AND description.objsubid = 0
@@ -233,19 +235,19 @@ SELECT relid, attnum, own, description FROM described ORDER BY relid, attnum, de
 
 def tables(
     connection: Connection, where: str, *, named: Sequence[str] = (), visible: bool = False
-) -> Sequence[Row[Any]]:
+) -> Sequence[Any]:
     """Whatever has a name that a table could have, by *where*: :data:`IN_SCHEMAS` or :data:`IN_SCRATCH`."""
     sql = _TABLES.format(where=where, own_size=_SIZE.format("c"), leaf_size=_SIZE.format("leaf"))
     parameters = {"named": list(named), "visible": visible} if where is IN_SCHEMAS else {}
     return connection.execute(text(sql), parameters).all()
 
 
-def columns(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+def columns(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
     """The columns of tables *oids*, in their order."""
     return connection.execute(text(_COLUMNS), {"oids": list(oids)}).all()
 
 
-def indexes(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+def indexes(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
     """The indexes of tables *oids*, those of constraints included."""
     version = connection.dialect.server_version_info or ()
     sql = _INDEXES.format(
@@ -254,16 +256,16 @@ def indexes(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
     return connection.execute(text(sql), {"oids": list(oids)}).all()
 
 
-def constraints(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+def constraints(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
     """The constraints of tables *oids*."""
     return connection.execute(text(_CONSTRAINTS), {"oids": list(oids)}).all()
 
 
-def enums(connection: Connection, named: Sequence[str], *, visible: bool) -> Sequence[Row[Any]]:
+def enums(connection: Connection, named: Sequence[str], *, visible: bool) -> Sequence[Any]:
     """Enumerated types with their labels, those of extensions left out."""
     return connection.execute(text(_ENUMS), {"named": list(named), "visible": visible}).all()
 
 
-def dependents(connection: Connection, oids: Sequence[int]) -> Sequence[Row[Any]]:
+def dependents(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
     """What would stop a drop of tables *oids* or of one of their columns."""
     return connection.execute(text(_DEPENDENTS), {"oids": list(oids)}).all()

@@ -10,11 +10,11 @@ import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, inspect
+from sqlalchemy import Connection, inspect
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind, ObjectScope
@@ -35,7 +35,7 @@ _CONSTRAINT_KINDS = {
 }
 _ACTIONS = {"r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 _MATCHES = {"f": "FULL", "p": "PARTIAL"}
-_CHECK = re.compile(r"CHECK *\((.+)\)( NO INHERIT)?( NOT VALID)?( NOT ENFORCED)?", re.DOTALL)
+_CHECK = re.compile(r"CHECK *\((.+)\)( NO INHERIT)?", re.DOTALL)
 _SEQUENCE_DEFAULT = re.compile(r"(nextval\(')([^']+)('.*$)")
 _SET_COLUMNS = re.compile(r"ON DELETE (SET (?:NULL|DEFAULT) \([^)]*\))")
 
@@ -115,23 +115,20 @@ def read(connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
     )
 
 
-def read_scratch(
-    connection: Connection, schema_of: Callable[[str], str | None]
-) -> Mapping[TableKey, LiveTable]:
-    """The tables that this session made up in its scratch schema, as if each were in the schema *schema_of* its
-    name."""
+def read_scratch(connection: Connection, schemas: Mapping[str, str | None]) -> Mapping[TableKey, LiveTable]:
+    """Those tables of this session's scratch schema that *schemas* names, each as if it were in the schema given."""
     drafts: dict[int, _Draft] = {}
     for row in catalog.tables(connection, catalog.IN_SCRATCH):
-        if row.kind in ("r", "p"):
-            schema = schema_of(row.relname)
+        if row.kind in ("r", "p") and row.relname in schemas:
+            schema = schemas[row.relname]
             drafts[row.oid] = draft = _draft(row, TableKey(schema, row.relname))
-            # What the table's own schema would be called is stripped from definitions on both sides.
+            # Definitions leave the table's own schema out, here and in a live table alike.
             draft.schema = schema or connection.dialect.default_schema_name or row.nspname
     _fill(connection, drafts, scratch=True)
     return {draft.key: draft.table() for draft in drafts.values()}
 
 
-def _draft(row: Row[Any], key: TableKey) -> _Draft:
+def _draft(row: Any, key: TableKey) -> _Draft:
     draft = _Draft(key=key, schema=row.nspname, comment=row.comment, bytes=row.bytes)
     draft.rows = row.rows if row.rows is not None or row.bytes != 0 else 0
     if row.partition_key is not None:
@@ -148,19 +145,19 @@ def _fill(connection: Connection, drafts: Mapping[int, _Draft], *, scratch: bool
     for oid, attnum, name, *facts in columns:
         drafts[oid].names[attnum] = name
         _add_column(drafts[oid], name, types, facts)
-    keys: dict[int, Row[Any]] = {}
+    keys: dict[int, Any] = {}
     for row in catalog.indexes(connection, oids):
-        keys[row[1]] = row
-        _add_index(drafts[row[0]], row)
+        keys[row.oid] = row
+        _add_index(drafts[row.relid], row)
     for row in catalog.constraints(connection, oids):
-        _add_constraint(drafts[row[0]], row, keys)
+        _add_constraint(drafts[row.relid], row, keys)
 
 
 _TypeKey = tuple[str, str | None, str | None]
 
 
 def _types(
-    connection: Connection, drafts: Mapping[int, _Draft], columns: Sequence[Row[Any]], *, scratch: bool
+    connection: Connection, drafts: Mapping[int, _Draft], columns: Sequence[Any], *, scratch: bool
 ) -> Mapping[_TypeKey, TypeEngine[Any]]:
     """The type objects by the server's text of the type and its collation.
 
@@ -243,135 +240,112 @@ def _add_column(
         draft.define(ElementKind.COLUMN, name, " ".join(texts))
 
 
-def _add_index(draft: _Draft, row: Row[Any]) -> None:
-    _, _, name, unique, valid, primary, owned, key_count, numbers, flags, texts, classes, *rest = row
-    options, method, predicate, nulls_not_distinct, definition = rest
-    if not primary and not owned:
-        draft.define(ElementKind.INDEX, name, f"{'UNIQUE ' if unique else ''}{definition}")
-    if not valid:
-        draft.unfinished.add(name)
-    if primary or owned or not valid:
+def _add_index(draft: _Draft, row: Any) -> None:
+    if row.is_primary or row.owned:
         return
+    draft.define(ElementKind.INDEX, row.name, f"{'UNIQUE ' if row.is_unique else ''}{row.definition}")
+    if not row.valid:
+        draft.unfinished.add(row.name)
+        return
+    numbers = row.numbers[: row.key_count]
     elements = [
-        draft.names[number] if number else texts[position]
-        for position, number in enumerate(numbers[:key_count])
+        draft.names[number] if number else row.texts[position] for position, number in enumerate(numbers)
     ]
-    index: dict[str, Any] = {"name": name, "unique": unique}
+    index: dict[str, Any] = {"name": row.name, "unique": row.is_unique}
     if 0 in numbers:
-        index["column_names"] = [
-            element if number else None for element, number in zip(elements, numbers, strict=False)
-        ]
+        pairs = zip(elements, numbers, strict=True)
+        index["column_names"] = [element if number else None for element, number in pairs]
         index["expressions"] = elements
     else:
         index["column_names"] = elements
-    dialect_options: dict[str, Any] = {}
-    ops = {element: one for element, one in zip(elements, classes, strict=False) if one is not None}
+    options: dict[str, Any] = {}
+    ops = {element: one for element, one in zip(elements, row.classes, strict=True) if one is not None}
     if ops:
-        dialect_options["postgresql_ops"] = ops
+        options["postgresql_ops"] = ops
     sorting: dict[str, tuple[str, ...]] = {}
-    for element, flag in zip(elements, flags, strict=False):
+    for element, flag in zip(elements, row.flags, strict=True):
         # Bit 0: DESC; bit 1: NULLS FIRST, which is the default of DESC.
         words = {1: ("desc", "nulls_last"), 2: ("nulls_first",), 3: ("desc",)}.get(flag & 3)
         if words is not None:
             sorting[element] = words
     if sorting:
         index["column_sorting"] = sorting
-    if options:
-        dialect_options["postgresql_with"] = dict(option.split("=", 1) for option in options)
-    if method != "btree":
-        dialect_options["postgresql_using"] = method
-    if predicate:
-        dialect_options["postgresql_where"] = predicate
-    dialect_options["postgresql_include"] = [draft.names[number] for number in numbers[key_count:]]
-    if nulls_not_distinct:
-        dialect_options["postgresql_nulls_not_distinct"] = True
-    index["dialect_options"] = dialect_options
+    if row.options:
+        options["postgresql_with"] = dict(option.split("=", 1) for option in row.options)
+    if row.method != "btree":
+        options["postgresql_using"] = row.method
+    if row.predicate:
+        options["postgresql_where"] = row.predicate
+    options["postgresql_include"] = [draft.names[number] for number in row.numbers[row.key_count :]]
+    if row.nulls_not_distinct:
+        options["postgresql_nulls_not_distinct"] = True
+    index["dialect_options"] = options
     draft.indexes.append(index)
 
 
-def _add_constraint(draft: _Draft, row: Row[Any], keys: Mapping[int, Row[Any]]) -> None:
-    _, name, contype, validated, numbers, index_oid, deferrable, deferred, definition, comment, *parent = row
-    if contype == "n":
-        if not validated:
+def _add_constraint(draft: _Draft, row: Any, keys: Mapping[int, Any]) -> None:
+    if not row.valid:
+        draft.unfinished.add(row.name)
+    if row.kind == "n":
+        if not row.valid:
             # PostgreSQL 18: new rows are checked, old ones may be NULL yet.
-            draft.unfinished.add(name)
-            draft.columns[draft.names[numbers[0]]]["nullable"] = True
+            draft.columns[draft.names[row.numbers[0]]]["nullable"] = True
         return
-    if not validated:
-        draft.unfinished.add(name)
-        definition = definition.removesuffix(" NOT VALID")
-    draft.define(_CONSTRAINT_KINDS[contype], name, definition)
-    if not validated:
+    draft.define(_CONSTRAINT_KINDS[row.kind], row.name, row.definition.removesuffix(" NOT VALID"))
+    if not row.valid:
         return
-    columns = [draft.names[number] for number in numbers or () if number]
-    if contype in ("p", "u"):
-        index = keys[index_oid]
-        include = [draft.names[number] for number in index[8][index[7] :]]
-        options: dict[str, Any] = {"postgresql_include": include}
-        if contype == "p":
-            draft.primary_key = {
-                "constrained_columns": columns,
-                "name": name,
-                "comment": comment,
-                "dialect_options": options,
-            }
-            return
-        options["postgresql_nulls_not_distinct"] = index[15]
-        draft.uniques.append(
-            {"column_names": columns, "name": name, "comment": comment, "dialect_options": options}
-        )
-    elif contype == "c":
-        draft.checks.append(_check(name, definition, comment))
-    elif contype == "f":
-        draft.foreign_keys.append(
-            _foreign_key(draft, name, columns, definition, comment, parent, deferrable, deferred)
-        )
+    columns = [draft.names[number] for number in row.numbers or () if number]
+    if row.kind in ("p", "u"):
+        index = keys[row.index_oid]
+        options: dict[str, Any] = {
+            "postgresql_include": [draft.names[number] for number in index.numbers[index.key_count :]]
+        }
+        if row.kind == "u":
+            options["postgresql_nulls_not_distinct"] = index.nulls_not_distinct
+            facts = {"column_names": columns, "name": row.name, "comment": row.comment}
+            draft.uniques.append({**facts, "dialect_options": options})
+        else:
+            facts = {"constrained_columns": columns, "name": row.name, "comment": row.comment}
+            draft.primary_key = {**facts, "dialect_options": options}
+    elif row.kind == "c":
+        draft.checks.append(_check(row))
+    elif row.kind == "f":
+        draft.foreign_keys.append(_foreign_key(draft, row, columns))
 
 
-def _check(name: str, definition: str, comment: str | None) -> dict[str, Any]:
-    match = _CHECK.fullmatch(definition)
-    check = {"name": name, "sqltext": balanced(match[1]) if match else definition, "comment": comment}
+def _check(row: Any) -> dict[str, Any]:
+    match = _CHECK.fullmatch(row.definition)
+    sqltext = balanced(match[1]) if match else row.definition
+    check: dict[str, Any] = {"name": row.name, "sqltext": sqltext, "comment": row.comment}
     if match and match[2]:
         check["dialect_options"] = {"no_inherit": True}
     return check
 
 
-def _foreign_key(
-    draft: _Draft,
-    name: str,
-    columns: Sequence[str],
-    definition: str,
-    comment: str | None,
-    parent: Sequence[Any],
-    deferrable: bool,
-    deferred: bool,
-) -> dict[str, Any]:
-    parent_schema, parent_table, parent_visible, parent_columns, on_update, on_delete, match = parent
+def _foreign_key(draft: _Draft, row: Any, columns: Sequence[str]) -> dict[str, Any]:
     schema = draft.key.schema
     options: dict[str, Any] = {}
-    if on_update in _ACTIONS:
-        options["onupdate"] = _ACTIONS[on_update]
-    if on_delete in _ACTIONS:
-        some = _SET_COLUMNS.search(definition)
-        options["ondelete"] = some[1] if some else _ACTIONS[on_delete]
-    if deferred:
+    if row.on_update in _ACTIONS:
+        options["onupdate"] = _ACTIONS[row.on_update]
+    if row.on_delete in _ACTIONS:
+        some = _SET_COLUMNS.search(row.definition)
+        options["ondelete"] = some[1] if some else _ACTIONS[row.on_delete]
+    if row.is_deferred:
         options["initially"] = "DEFERRED"
-    if deferrable:
+    if row.is_deferrable:
         options["deferrable"] = True
-    if match in _MATCHES:
-        options["match"] = _MATCHES[match]
-    if parent_visible:
-        referred_schema = schema if schema == parent_schema else None
-    else:
-        referred_schema = parent_schema
+    if row.match in _MATCHES:
+        options["match"] = _MATCHES[row.match]
+    # As the inspector has it: unqualified where the search path finds it, but as the table's own schema is called.
+    named = not row.parent_visible or row.parent_schema == schema
     return {
-        "name": name,
+        "name": row.name,
         "constrained_columns": list(columns),
-        "referred_schema": referred_schema,
-        "referred_table": parent_table,
-        "referred_columns": list(parent_columns),
+        "referred_schema": row.parent_schema if named else None,
+        "referred_table": row.parent,
+        "referred_columns": list(row.parent_columns),
         "options": options,
-        "comment": comment,
+        "comment": row.comment,
     }
 
 

@@ -6,12 +6,13 @@ it all. Only the privilege TEMP on the database is needed.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Sequence as SequenceDefault, Table
+from sqlalchemy import Connection, ForeignKeyConstraint, Table
+from sqlalchemy import Sequence as SequenceDefault
 from sqlalchemy.dialects.postgresql import (
     ARRAY,
     DOMAIN,
@@ -19,9 +20,16 @@ from sqlalchemy.dialects.postgresql import (
     CreateDomainType,
     CreateEnumType,
 )
-from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import CompileError, DBAPIError, IdentifierError
-from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import (
+    CreateIndex,
+    CreateSequence,
+    CreateTable,
+    ExecutableDDLElement,
+    SetColumnComment,
+    SetConstraintComment,
+    SetTableComment,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from emc.dialects.base import CannotSpellError
@@ -33,12 +41,9 @@ from emc.schema import LiveSchema, LiveTable
 _SCRATCH = "pg_temp"
 _FORBIDDEN = frozenset({"25006", "42501"})
 """read_only_sql_transaction, insufficient_privilege."""
-_SEQUENCE = re.compile(r"^nextval\('([^'.]+|\"[^']+\")'::regclass\)$")
 
 
-def spell(
-    connection: Connection, tables: Sequence[Table], live: LiveSchema
-) -> Mapping[TableKey, LiveTable]:
+def spell(connection: Connection, tables: Sequence[Table], live: LiveSchema) -> Mapping[TableKey, LiveTable]:
     """*tables* as the server would show them had it just created them, foreign keys left out.
 
     A table that the server refuses to create (it needs a type or function that is not there yet) is missing from the
@@ -51,7 +56,7 @@ def spell(
         savepoint = connection.begin_nested()
         try:
             schemas = {table.name: table.schema for table in _create(connection, batch)}
-            built = read_scratch(connection, lambda name, of=schemas: of[name])  # type: ignore[misc]
+            built = read_scratch(connection, schemas)
         finally:
             savepoint.rollback()
         types = {
@@ -160,6 +165,14 @@ def _elements(table: Table) -> Iterator[ExecutableDDLElement]:
     yield CreateTable(table, include_foreign_key_constraints=[])
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
         yield CreateIndex(index)
+    if table.comment is not None:
+        yield SetTableComment(table)
+    for column in table.columns:
+        if column.comment is not None:
+            yield SetColumnComment(column)
+    for constraint in sorted(table.constraints, key=lambda constraint: str(constraint.name)):
+        if constraint.comment is not None and not isinstance(constraint, ForeignKeyConstraint):
+            yield SetConstraintComment(constraint)
 
 
 def _prerequisites(table: Table) -> Iterator[ExecutableDDLElement]:
@@ -202,22 +215,47 @@ def _fingerprint(type_: ENUM | DOMAIN) -> Any:
 
 def _at_home(table: LiveTable, types: Mapping[str, str], live: LiveTable | None) -> LiveTable:
     """*table* as it would be outside the scratch schema, which hides the schemas of *types* and of its sequences."""
-    columns: dict[str, ReflectedColumn] = {}
+    homes = {schema: frozenset(name for name in types if types[name] == schema) for schema in types.values()}
+
+    def text(value: str) -> str:
+        for schema in sorted(homes):
+            value = with_schema(value, schema, homes[schema])
+        return value
+
+    columns: dict[str, Any] = {}
     for name, column in table.columns.items():
-        default = column["default"]
-        if default is not None:
-            for schema in sorted(set(types.values())):
-                names = frozenset(type_ for type_, its_schema in types.items() if its_schema == schema)
-                default = with_schema(default, schema, names)
-            if table.key.schema is not None:
-                # The inspector puts the schema in quotes where the server leaves it out.
-                as_shown = default.replace(
-                    f"nextval('\"{table.key.schema}\".", f"nextval('{identifier(table.key.schema)}."
-                )
-                was = live.columns.get(name, {}).get("default") if live is not None else None
-                default = default if default == was else as_shown
-        type_ = column["type"]
-        if isinstance(type_, ENUM) and str(type_.name) in types:
-            type_ = ENUM(*type_.enums, name=type_.name, schema=types[str(type_.name)])
-        columns[name] = {**column, "default": default, "type": type_}
-    return dataclasses.replace(table, columns=columns)
+        columns[name] = at_home = dict(column, type=_type_at_home(column["type"], types))
+        if column["default"] is not None:
+            was = live.columns.get(name) if live is not None else None
+            default = text(column["default"])
+            at_home["default"] = _sequence_at_home(default, table.key.schema, was["default"] if was else None)
+        if "computed" in column:
+            at_home["computed"] = {**column["computed"], "sqltext": text(column["computed"]["sqltext"])}
+    indexes: list[Any] = []
+    for index in table.indexes:
+        indexes.append(at_home := dict(index))
+        if "expressions" in index:
+            at_home["expressions"] = [text(expression) for expression in index["expressions"]]
+        options = dict(index.get("dialect_options", {}))
+        if "postgresql_where" in options:
+            options["postgresql_where"] = text(options["postgresql_where"])
+            at_home["dialect_options"] = options
+    checks: list[Any] = [{**check, "sqltext": text(check["sqltext"])} for check in table.checks]
+    return dataclasses.replace(table, columns=columns, indexes=tuple(indexes), checks=tuple(checks))
+
+
+def _type_at_home(type_: TypeEngine[Any], types: Mapping[str, str]) -> TypeEngine[Any]:
+    if isinstance(type_, ARRAY):
+        return ARRAY(_type_at_home(type_.item_type, types), dimensions=type_.dimensions)
+    if isinstance(type_, (ENUM, DOMAIN)) and str(type_.name) in types:
+        at_home = copy.copy(type_)
+        at_home.schema = types[str(type_.name)]
+        return at_home
+    return type_
+
+
+def _sequence_at_home(default: str, schema: str | None, was: str | None) -> str:
+    """The default of a serial column: the inspector puts the schema in quotes where the server leaves it out."""
+    if schema is None or default == was:
+        return default
+    return default.replace(f'nextval(\'"{schema}".', f"nextval('{identifier(schema)}.")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 
-from sqlalchemy import String
+from sqlalchemy import Dialect, String
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from emc.names import TableKey
 from emc.operations import bare_table
 
-DIALECT = PGDialect(paramstyle="named")
+DIALECT: Dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 """Renders what is sent as it stands: without a driver's doubling of per cent signs."""
 
 MAX_BYTES = 63
 """What the server keeps of a name; it cuts longer ones silently."""
 
 _PREPARER = DIALECT.identifier_preparer
-_LITERAL = String().literal_processor(DIALECT)
+_LITERAL = String().literal_processor(DIALECT)  # type: ignore[no-untyped-call]
 # String literals and names in quotes are taken whole, so that what stands inside them is left alone.
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[^'"]+""")
 _WORD = re.compile(r"[A-Za-z_\u0080-\uffff][\w$]*")
@@ -42,7 +42,7 @@ def qualified(schema: str | None, name: str) -> str:
 def literal(value: str) -> str:
     """*value* as a string literal."""
     assert _LITERAL is not None
-    return _LITERAL(value)
+    return str(_LITERAL(value))
 
 
 def shorten(name: str) -> str:
@@ -79,12 +79,12 @@ def without_schema(text: str, schema: str) -> str:
     return "".join(kept)
 
 
-def with_schema(text: str, schema: str, names: frozenset[str]) -> str:
-    """*text* with *schema* put before each of the unqualified *names*: the opposite of :func:`without_schema`."""
+def with_schema(text: str, schema: str, types: frozenset[str]) -> str:
+    """*text* with *schema* put before each of the unqualified *types*, which the server writes behind ``::``."""
     parts = _pieces(text)
     for position, part in enumerate(parts):
         name = part[1:-1].replace('""', '"') if part.startswith('"') else part
-        if name in names and (position == 0 or parts[position - 1] != "."):
+        if name in types and parts[max(position - 2, 0) : position] == [":", ":"]:
             parts[position] = f"{identifier(schema)}.{part}"
     return "".join(parts)
 
