@@ -124,8 +124,8 @@ def applied(draft: Draft, operation: Operation) -> Draft:
                 draft, sql=edits.set_nullable(sql, column, nullable=kind == Kind.DROP_NOT_NULL)
             )
         if kind in (Kind.SET_DEFAULT, Kind.DROP_DEFAULT):
-            definition = None if kind == Kind.DROP_DEFAULT else render.altered_column_sql(directive)
-            return dataclasses.replace(draft, sql=edits.set_default(sql, column, definition))
+            default = None if kind == Kind.DROP_DEFAULT else render.altered_column_sql(directive)
+            return dataclasses.replace(draft, sql=edits.set_default(sql, column, default))
         if kind == Kind.ALTER_TYPE:
             sql = edits.set_type(sql, column, render.altered_column_sql(directive))
             return dataclasses.replace(draft, sql=sql, retyped=draft.retyped | {column.lower()})
@@ -146,10 +146,10 @@ def applied(draft: Draft, operation: Operation) -> Draft:
             draft = _without_named(draft, constraint_kind(directive.drop), beside)  # type: ignore[attr-defined]
     elif isinstance(directive, ops.DropConstraintOp):
         return _without_constraint(draft, directive, operation)
-    definition = render.added_constraint(operation)
-    if definition is None:
+    added = render.added_constraint(operation)
+    if added is None:
         raise ValueError(f"SQLite has no {kind}; {operation.id} should not have been planned")
-    return dataclasses.replace(draft, sql=with_constraint(draft.sql, definition, operation))
+    return dataclasses.replace(draft, sql=with_constraint(draft.sql, added, operation))
 
 
 def with_constraint(sql: str, definition: str, operation: Operation) -> str:
@@ -168,13 +168,18 @@ def with_constraint(sql: str, definition: str, operation: Operation) -> str:
     return edits.add_constraint(sql, definition)
 
 
+def name_of(directive: ops.DropConstraintOp) -> str | None:
+    """The name of the constraint that *directive* drops."""
+    return None if directive.constraint_name is None else str(directive.constraint_name)
+
+
 def clause_of(sql: str, directive: ops.DropConstraintOp) -> Clause | None:
     """The constraint that *directive* drops, as it stands in *sql*."""
     known = render.dropped_constraint(directive)
     return edits.find_constraint(
         sql,
         constraint_kind(directive),
-        directive.constraint_name,
+        name_of(directive),
         known.columns if known is not None else (),
         known.argument if known is not None and known.kind != ElementKind.UNIQUE.value else None,
     )
@@ -184,7 +189,7 @@ def _without_constraint(draft: Draft, directive: ops.DropConstraintOp, operation
     clause = clause_of(draft.sql, directive)
     if clause is not None:
         return dataclasses.replace(draft, sql=edits.drop_clause(draft.sql, clause))
-    name = directive.constraint_name
+    name = name_of(directive)
     if name is not None:
         return _without_named(draft, constraint_kind(directive), name)
     raise refused(

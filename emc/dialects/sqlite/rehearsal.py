@@ -89,8 +89,8 @@ def rehearse(
     """
     raw = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        for schema in sorted({key for key in views if key is not None}):
-            raw.execute(f"ATTACH ':memory:' AS {quoted(schema)}")
+        for name in sorted({key for key in views if key is not None}):
+            raw.execute(f"ATTACH ':memory:' AS {quoted(name)}")
         try:
             for draft in tables:
                 run_tolerantly(raw, in_schema(draft.sql, draft.key.schema))

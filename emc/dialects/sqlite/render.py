@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import CheckConstraint, Column, Constraint, MetaData, Table
+from sqlalchemy import CheckConstraint, Column, Constraint, MetaData, Table, Text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
@@ -34,9 +34,9 @@ def column_sql(column: Column[Any]) -> str:
 
 
 def altered_column_sql(directive: ops.AlterColumnOp) -> str:
-    """A column of the type and default that *directive* asks for."""
+    """A column of the type and default that *directive* asks for; where it says no type, the type is nobody's business."""
     default = directive.modify_server_default
-    kind = directive.modify_type if directive.modify_type is not None else directive.existing_type
+    kind = next((one for one in (directive.modify_type, directive.existing_type) if one is not None), Text())
     given = {} if default is False or default is None else {"server_default": default}
     return column_sql(Column(str(directive.column_name), kind, **given))
 

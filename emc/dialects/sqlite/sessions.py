@@ -65,10 +65,9 @@ def read_session(engine: Engine) -> Iterator[Connection]:
                 connection.exec_driver_sql("ROLLBACK")
 
 
-def raw_of(connection: Connection) -> sqlite3.Connection:
+def raw_of(connection: Connection) -> Any:
     """The driver's own connection: sqlite3's, or one that looks like it."""
-    raw: Any = connection.connection.dbapi_connection
-    return raw  # type: ignore[no-any-return]
+    return connection.connection.dbapi_connection
 
 
 @contextmanager
@@ -76,29 +75,29 @@ def _held(engine: Engine) -> Iterator[Connection]:
     """A connection on which the driver begins no transaction."""
     with engine.connect() as connection:
         raw = raw_of(connection)
-        if raw.in_transaction:
+        # Python 3.12's own attribute; LEGACY_TRANSACTION_CONTROL (-1) unless the application set it.
+        autocommit = getattr(raw, "autocommit", -1)
+        if raw.in_transaction and autocommit is not False:
             raise EmcError(
                 "Another part of this process has a transaction open on the only connection of this database.",
                 remedy="Finish that transaction first, or use a database in a file.",
             )
         level = raw.isolation_level
-        # Python 3.12's own attribute; LEGACY_TRANSACTION_CONTROL (-1) unless the application set it.
-        autocommit: object = getattr(raw, "autocommit", None)
         try:
             # Runs the application's "begin" events; SQLAlchemy's recipe for pysqlite sends a BEGIN there.
             connection.begin()
             if raw.in_transaction:
                 raw.rollback()
-            if autocommit is not None and autocommit != -1:
-                raw.autocommit = True  # type: ignore[attr-defined,unused-ignore]
+            if autocommit != -1:
+                raw.autocommit = True
             raw.isolation_level = None
             yield connection
         finally:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raw.isolation_level = level
-            if autocommit is not None and autocommit != -1:
-                raw.autocommit = autocommit  # type: ignore[attr-defined,unused-ignore]
+            if autocommit != -1:
+                raw.autocommit = autocommit
 
 
 @contextmanager

@@ -130,11 +130,12 @@ def _may_refer(operation: Operation) -> bool:
 def inlined_into(operation: Operation, added: Sequence[str], draft: Draft) -> str | None:
     """The new column, among *added*, into whose definition a constraint can be written; ``None``: there is none.
 
-    A foreign key with a name is left out: SQLAlchemy does not find the names of inline ones.
+    A foreign key with a name or an action is left out: SQLAlchemy's reflection finds neither on an inline one, and would
+    report a difference for ever.
     """
     clause = inline_clause(operation)
     if clause.kind == ElementKind.FOREIGN_KEY.value:
-        if len(clause.columns) != 1 or clause.name is not None:
+        if len(clause.columns) != 1 or clause.name is not None or not clause.text.endswith(")"):
             return None
         return next((name for name in added if name.lower() == clause.columns[0].lower()), None)
     named = [name for name in added if mentions(clause.argument, name)]
@@ -227,7 +228,7 @@ def _ordered(units: Sequence[Unit], operations: Sequence[Operation]) -> list[Uni
                 for after in later.positions
             )
             drops_before = earlier.how == later.how == "drop" and j < i
-            if rank[earlier.how] < rank[later.how] or drops_before or (needed and later.how != "drop"):
+            if rank[earlier.how] < rank[later.how] or drops_before or (needed and rank[later.how] == 1):
                 waits[i].add(j)
     found: list[Unit] = []
     left = dict.fromkeys(range(len(units)))
