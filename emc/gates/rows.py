@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
+    Dialect,
     Enum,
     FromClause,
     Integer,
@@ -23,10 +26,10 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal_column,
     not_,
     or_,
     select,
-    text,
     true,
 )
 from sqlalchemy.types import BigInteger, SmallInteger
@@ -41,7 +44,9 @@ class RowsGate(Gate):
     """Open when no row satisfies a condition."""
 
     @abc.abstractmethod
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Table and condition; ``None`` while expand has not run.
 
         :raises CannotProveError: the condition cannot be written down.
@@ -58,7 +63,7 @@ class RowsGate(Gate):
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Count."""
         try:
-            found = self.in_the_way(scope)
+            found = self.in_the_way(connection, scope)
         except CannotProveError as error:
             return self.shut(
                 str(error), f'emc contract --override {self.name} --reason "how it was verified by hand"'
@@ -89,7 +94,9 @@ class NoNulls(RowsGate):
 
     kind = "no-nulls"
 
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows with NULL."""
         table, name = scope.table(self.element.table), str(self.element.name)
         if table is None or name not in table.columns:
@@ -114,23 +121,21 @@ class NoViolations(RowsGate):
 
     kind = "no-violations"
 
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows that the CHECK refuses."""
         directive: Any = _added(self.operation.directive)
         key = table_key(directive)
         table, model = scope.table(key), scope.plan.situation.models.get(key)
         if table is None or model is None:
             return None
-        # The condition of the models speaks of the models' own Table, which has the same name.
-        condition = directive.condition
-        if isinstance(condition, str):
-            condition = text(condition)
-        needed = getattr(condition, "_from_objects", None) and {
-            column.name for column in model.columns if column in _columns_in(condition)
-        }
-        if needed and not needed <= set(table.columns.keys()):
+        condition = as_written(directive.condition, connection.dialect)
+        missing = [column.name for column in model.columns if column.name not in table.columns]
+        if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", condition) for name in missing):
             return None
-        return model, not_(condition.self_group())
+        # A CHECK is passed by NULL, and NOT (NULL) is not true.
+        return table, literal_column(f"NOT ({condition})", Boolean)
 
     def noun(self) -> str:
         """What the rows in the way are."""
@@ -150,7 +155,9 @@ class NoOrphans(RowsGate):
 
     kind = "no-orphans"
 
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows without a parent."""
         directive: Any = _added(self.operation.directive)
         child = scope.table(table_key(directive))
@@ -196,7 +203,9 @@ class FitsType(RowsGate):
 
     kind = "fits-type"
 
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows whose value does not fit."""
         table, name = scope.table(self.element.table), str(self.element.name)
         directive = self.operation.directive
@@ -233,7 +242,9 @@ class HoldsNoData(RowsGate):
 
     kind = "holds-no-data"
 
-    def in_the_way(self, scope: Scope) -> tuple[FromClause, ColumnElement[bool]] | None:
+    def in_the_way(
+        self, connection: Connection, scope: Scope
+    ) -> tuple[FromClause, ColumnElement[bool]] | None:
         """Rows of a table; rows with a value in a column."""
         table = scope.table(self.element.table)
         if table is None:
@@ -300,10 +311,12 @@ def _added(directive: Any) -> Any:
     return directive.create if isinstance(directive, ReplaceOp) else directive
 
 
-def _columns_in(condition: Any) -> set[Any]:
-    from sqlalchemy.sql.visitors import iterate
-
-    return {element for element in iterate(condition) if element.__visit_name__ == "column"}
+def as_written(condition: Any, dialect: Dialect) -> str:
+    """*condition* as SQL that names columns without their table, as it stands in the DDL of a CHECK."""
+    if isinstance(condition, str):
+        return condition
+    compiler = dialect.statement_compiler(dialect, None)
+    return str(compiler.process(condition, include_table=False, literal_binds=True))
 
 
 def _class(key: TableKey) -> str:
