@@ -1,48 +1,55 @@
+import importlib.util
 import re
 import sys
-import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import emc
+from tests.snippets import DOCUMENTS, ROOT, Reader, alike, blocks
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    ROOT / "README.rst",
-    *(path for path in sorted((ROOT / "docs").rglob("*.rst")) if "changes" not in path.parts),
+WITH_SNIPPETS = [
+    path for path in DOCUMENTS if any(one.language == "python" for one in blocks(path.read_text()))
 ]
-BLOCK = re.compile(
-    r"^(?P<indent> *)\.\. (?:code-block|code|sourcecode):: python\n(?:(?P=indent) +:.*\n)*"
-    r"(?P<code>(?:\n|(?P=indent)   .*\n)+)",
-    re.MULTILINE,
-)
-
-
-def python_snippets(text: str) -> list[str]:
-    """The Python code blocks of a document, in order; each keeps its line numbers, for tracebacks."""
-    return [
-        "\n" * text.count("\n", 0, match.start("code")) + textwrap.dedent(match["code"])
-        for match in BLOCK.finditer(text)
-    ]
-
-
-WITH_SNIPPETS = [path for path in DOCUMENTS if python_snippets(path.read_text())]
 
 
 @pytest.mark.skipif(not hasattr(emc, "Upgrade"), reason="emc.Upgrade is yet to be written")
 @pytest.mark.parametrize("path", WITH_SNIPPETS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_snippets(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python snippets of each document run, one after the other, in one module."""
+    """Whoever follows a document from top to bottom meets what it says: its code runs, its commands answer as shown."""
+    if "pyproject.toml" in [one.caption for one in blocks(path.read_text())]:
+        if importlib.util.find_spec("emc.cli") is None:
+            pytest.skip("the command line is yet to be written")
     module = ModuleType("snippets")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # mapped classes look their module up
     monkeypatch.chdir(tmp_path)
-    for code in python_snippets(path.read_text()):
-        exec(compile(code, path, "exec"), module.__dict__)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    try:
+        for _, ran in Reader(path, tmp_path, module).follow():
+            for command, done in ran:
+                assert done.returncode == command.code, f"{command.words}\n{done.stdout}"
+                if command.shown:
+                    assert alike(done.stdout.splitlines()) == alike(command.shown), command.words
+    finally:
+        # What a document wrote and imported is nobody else's.
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[name]
 
 
 def test_every_snippet_is_found() -> None:
     """No Python snippet escapes the tests, however it is written down."""
-    mentioned = sum(len(re.findall(r":: *(?:python|py)\b|>>>", path.read_text())) for path in DOCUMENTS)
-    assert sum(len(python_snippets(path.read_text())) for path in DOCUMENTS) == mentioned > 0
+    texts = [path.read_text() for path in DOCUMENTS]
+    mentioned = sum(len(re.findall(r":: *(?:python|py)\b|>>>", text)) for text in texts)
+    assert sum(one.language == "python" for text in texts for one in blocks(text)) == mentioned > 0
+
+
+def test_no_command_escapes() -> None:
+    """Every emc command that a document shows is in a console block, where the tests can find it."""
+    for path in DOCUMENTS:
+        text = path.read_text()
+        shown = re.findall(r"^ +\$ emc .+$", text, re.MULTILINE)
+        found = [line for one in blocks(text) if one.language == "console" for line in one.code.split("\n")]
+        assert [line.strip() for line in shown] == [line for line in found if line.startswith("$ emc ")], path
