@@ -1,5 +1,7 @@
 """Each kind of operation on SQLite, from old rows to a schema like a fresh one."""
 
+# ruff: noqa: ARG005  # Each case gives its operations from the same two arguments.
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -100,18 +102,22 @@ class Case:
 
 
 def to_team(name: str | None = "fk_team", **given: Any) -> ForeignKeyConstraint:
+    """A foreign key from users to teams."""
     return ForeignKeyConstraint(["team_id"], ["teams.id"], name=name, **given)
 
 
 def adult(name: str | None = "ck_adult", condition: str = "age >= 18") -> CheckConstraint:
+    """A CHECK of users."""
     return CheckConstraint(condition, name=name)
 
 
 def by_email(name: str | None = "uq_email") -> UniqueConstraint:
+    """A unique constraint of users."""
     return UniqueConstraint("email", name=name)
 
 
 def status() -> Enum:
+    """A type that brings a CHECK along."""
     return Enum("on", "off", name="ck_status", create_constraint=True)
 
 
@@ -419,7 +425,7 @@ def test_dropping_tables_leaves_their_former_children_alone(engine: Engine) -> N
         "INSERT INTO c VALUES (1, 1)",
     )
     steps = run(engine, drop_table("a"), drop_table("b"), drop_table("c"))
-    assert [str(step.operation.element) for step in steps][0] == "c"
+    assert str(steps[0].operation.element) == "c"
     assert len({step.unit for step in steps}) == 2
     assert all(Hazard.LOSES_DATA in step.hazards for step in steps)
     assert [str(key) for key in live_of(engine).tables] == ["other"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from alembic.operations import ops
 
+from emc.dialects.sqlite import render
 from emc.dialects.sqlite.draft import Draft, clause_of, index_of
 from emc.dialects.sqlite.edits import find_constraint, literal
 from emc.dialects.sqlite.rebuild import master
@@ -101,9 +102,7 @@ def _constraint_probe(operation: Operation, before: Draft | None, after: Draft |
 
 
 def _added(create: ops.AddConstraintOp, sql: str) -> Clause | None:
-    from emc.dialects.sqlite import render
-
-    known = render.constraint_clause(render.constraint_sql(create.to_constraint()))
+    known = render.constraint_clause(render.constraint_sql(render.constraint_of(create)))
     expression = known.argument if known.kind != ElementKind.UNIQUE.value else None
     kind = constraint_kind(create)
     clauses = [clause for clause in reversed(list(parse(sql).clauses)) if clause.kind == kind.value]

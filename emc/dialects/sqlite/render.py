@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import CheckConstraint, Column, Constraint, MetaData, Table, Text
+from sqlalchemy import CheckConstraint, Column, Constraint, MetaData, Table, Text, literal_column, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
@@ -34,7 +34,7 @@ def column_sql(column: Column[Any]) -> str:
 
 
 def altered_column_sql(directive: ops.AlterColumnOp) -> str:
-    """A column of the type and default that *directive* asks for; where it says no type, the type is nobody's business."""
+    """A column of the type and default that *directive* asks for; without a type there, any will do."""
     default = directive.modify_server_default
     kind = next((one for one in (directive.modify_type, directive.existing_type) if one is not None), Text())
     given = {} if default is False or default is None else {"server_default": default}
@@ -65,6 +65,22 @@ def constraint_sql(constraint: Constraint) -> str:
     return str(rendered).strip()
 
 
+def constraint_of(directive: ops.AddConstraintOp) -> Constraint:
+    """The constraint that *directive* adds, apart from the models.
+
+    ``CreateCheckConstraintOp.to_constraint()`` is avoided: given an expression of the models' own columns, SQLAlchemy
+    attaches what it makes to the models' table, which then has the CHECK twice (seen with Alembic 1.20).
+    """
+    if not isinstance(directive, ops.CreateCheckConstraintOp):
+        return directive.to_constraint()
+    condition = text(directive.condition) if isinstance(directive.condition, str) else directive.condition
+    compiler: Any = DIALECT.ddl_compiler(DIALECT, None)  # type: ignore[arg-type]
+    rendered = compiler.sql_compiler.process(condition, include_table=False, literal_binds=True)
+    check = CheckConstraint(literal_column(rendered), name=directive.constraint_name, **directive.kw)
+    Table("t", MetaData(), check)
+    return check
+
+
 def constraint_clause(definition: str) -> Clause:
     """A rendered constraint of a table, parsed."""
     return parse(_TEXT.format(definition)).constraints[0]
@@ -74,13 +90,10 @@ def added_constraint(operation: Operation) -> str | None:
     """The definition of the constraint that *operation* adds, if it adds one."""
     directive = operation.directive
     create = getattr(directive, "create", directive)
-    return constraint_sql(create.to_constraint()) if isinstance(create, ops.AddConstraintOp) else None
+    return constraint_sql(constraint_of(create)) if isinstance(create, ops.AddConstraintOp) else None
 
 
 def dropped_constraint(directive: ops.DropConstraintOp) -> Clause | None:
     """What *directive* knows of the constraint that it drops, beside its name."""
-    try:
-        constraint = directive.to_constraint()
-    except ValueError:
-        return None
-    return constraint_clause(constraint_sql(constraint))
+    original = directive._reverse  # noqa: SLF001  # no public way to it
+    return None if original is None else constraint_clause(constraint_sql(constraint_of(original)))

@@ -130,8 +130,8 @@ def _may_refer(operation: Operation) -> bool:
 def inlined_into(operation: Operation, added: Sequence[str], draft: Draft) -> str | None:
     """The new column, among *added*, into whose definition a constraint can be written; ``None``: there is none.
 
-    A foreign key with a name or an action is left out: SQLAlchemy's reflection finds neither on an inline one, and would
-    report a difference for ever.
+    A foreign key with a name or an action is left out: SQLAlchemy's reflection finds neither on an inline one,
+    and would report a difference for ever.
     """
     clause = inline_clause(operation)
     if clause.kind == ElementKind.FOREIGN_KEY.value:
