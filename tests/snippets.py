@@ -1,8 +1,9 @@
 """What do the snippets of a document do when a reader follows it from top to bottom?
 
-A Python block is run in one module per document, in an empty directory; a text block right behind it is what it prints. One
-with a ``:caption:`` is a file of that name instead, like a block of any other language with one. Where a document writes a ``pyproject.toml`` its console blocks
-are run too: every ``emc …`` and ``python …``, with the output and the ``[exit code …]`` that are shown.
+A Python block is run in one module per document, in an empty directory; a text block right behind it is what it
+prints. One with a ``:caption:`` is a file of that name instead, like a block of any other language with one. Where a
+document writes a ``pyproject.toml`` its console blocks are run too: every ``emc …`` and ``python …``, with the output
+and the ``[exit code …]`` that are shown.
 
 ``python -m tests.snippets FILE…`` runs documents, and writes down what their commands answer.
 """
