@@ -164,6 +164,12 @@ def _confirm(
     connection: Connection, scope: Scope, unit: Sequence[Step], overrides: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """Ask the gates once more, with everybody kept out; what they saw goes into the ledger."""
+    if unit[0].transaction is not Transaction.AUTOCOMMIT:
+        # A writer between the last look and the drop would lose its row. Statements that commit by themselves prove
+        # what they need themselves (VALIDATE, a unique index).
+        tables = {step.operation.element.table for step in unit}
+        present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
+        scope.dialect.lock(connection, present)
     evidence: dict[str, Any] = {}
     for step in unit:
         verdicts = judge(step.operation, connection, scope, overrides)

@@ -104,6 +104,13 @@ class Gate(abc.ABC):
         return self.shut(f"{what} is not there yet", "emc expand")
 
 
+def counted(number: int, noun: str) -> str:
+    """*number* and *noun*, which is given in the plural: ``1 row``, ``1,200 rows``."""
+    first, _, rest = noun.partition(" ")
+    word = first.removesuffix("s") if number == 1 else first
+    return f"{number:,} {word} {rest}".rstrip()
+
+
 def count_rows(connection: Connection, source: FromClause, where: ColumnElement[bool]) -> int:
     """How many rows of *source* satisfy *where*."""
     return int(connection.execute(select(func.count()).select_from(source).where(where)).scalar_one())

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, func, literal_column, select, text
 
-from emc.gates.base import SAMPLE, Gate, Scope, Verdict
+from emc.gates.base import SAMPLE, Gate, Scope, Verdict, counted
 from emc.gates.rows import CannotProveError, _added, _attribute
 from emc.names import ElementKind, TableKey
 from emc.operations import constraint_kind, table_key
@@ -46,16 +46,17 @@ class NoDuplicates(Gate):
             .group_by(*expressions)
             .having(func.count() > 1)
         )
-        counted = groups.subquery()
+        grouped = groups.subquery()
         extra, number = connection.execute(
-            select(func.coalesce(func.sum(counted.c.emc_rows - 1), 0), func.count()).select_from(counted)
+            select(func.coalesce(func.sum(grouped.c.emc_rows - 1), 0), func.count()).select_from(grouped)
         ).one()
         if not number:
             return self.opened(f"no duplicates in {key}", rows=0)
         samples = connection.execute(groups.order_by(*expressions).limit(SAMPLE)).all()
         names = [getattr(expression, "name", str(expression)) for expression in expressions]
         return self.shut(
-            f"{int(extra):,} rows too many in {key}, in {number:,} groups of equal {', '.join(map(str, names))}",
+            f"{counted(int(extra), 'rows')} of {key} too many, in {counted(number, 'groups')} of equal "
+            f"{', '.join(map(str, names))}",
             self._remedy(scope, key, expressions),
             rows=int(extra),
             keys=[
@@ -131,7 +132,7 @@ class NoConflicts(Gate):
         ).scalar_one()
         if rows:
             return self.shut(
-                f"{rows:,} pairs of rows in {self.element.table} exclude each other",
+                f"{counted(int(rows), 'pairs')} of rows in {self.element.table} that exclude each other",
                 "@upgrade.data_migration(...)  # repair the rows, then: emc migrate",
                 rows=int(rows),
             )

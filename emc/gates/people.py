@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from emc.gates.base import Gate, Scope, Verdict
+from emc.gates.base import Gate, Scope, Verdict, counted
 from emc.gates.rows import HoldsNoData
 from emc.state.observations import observation
 from emc.upgrade import Discard, Retire
-from emc.work import NotReady, anything_left, anything_undecided, rows_left, sample_keys
+from emc.work import NotReady, anything_undecided, rows_left, sample_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,9 @@ class ExpandDone(Gate):
         steps = scope.plan.expand
         if steps:
             listed = ", ".join(step.id for step in steps[:3]) + (", …" if len(steps) > 3 else "")
-            return self.shut(f"{len(steps)} operations of expand are not done: {listed}", "emc expand")
+            return self.shut(
+                f"{counted(len(steps), 'operations')} of expand not done: {listed}", "emc expand"
+            )
         return self.opened("expand is done")
 
 
@@ -78,11 +80,12 @@ class DataElsewhere(Gate):
             if work is None or isinstance(work, NotReady):
                 reason = work.reason if isinstance(work, NotReady) else "it is unknown"
                 return self.shut(f"data migration {name} cannot be judged: {reason}", "emc expand")
-            if anything_left(connection, work):
+            left = rows_left(connection, work)
+            if left:
                 return self.shut(
-                    f"data migration {name} has {rows_left(connection, work):,} rows left",
+                    f"data migration {name} has {counted(left, 'rows')} left",
                     f"emc migrate --only {name}",
-                    rows=rows_left(connection, work),
+                    rows=left,
                     keys=sample_keys(connection, work),
                     migration=name,
                 )

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import BigInteger, SmallInteger
 
-from emc.gates.base import Gate, Scope, Verdict, count_rows, first_keys
+from emc.gates.base import Gate, Scope, Verdict, count_rows, counted, first_keys
 from emc.names import ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, ReplaceOp, table_key
 
@@ -75,13 +75,13 @@ class RowsGate(Gate):
         predicate = str(where)
         if rows:
             return self.shut(
-                f"{rows:,} {self.noun()} in {self.element.table}",
+                counted(rows, self.noun()),
                 self.remedy(scope),
                 rows=rows,
                 keys=first_keys(connection, table, where),
                 predicate=predicate,
             )
-        return self.opened(f"no {self.noun()} in {self.element.table}", predicate=predicate, rows=0)
+        return self.opened(f"no {self.noun()}", predicate=predicate, rows=0)
 
 
 class CannotProveError(Exception):
@@ -105,7 +105,7 @@ class NoNulls(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
-        return f"rows with {self.element.name} NULL"
+        return f"rows of {self.element.table} with NULL in {self.element.name}"
 
     def remedy(self, scope: Scope) -> str:
         """The fill."""
@@ -139,7 +139,7 @@ class NoViolations(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
-        return f"rows that check {self.element.name} refuses"
+        return f"rows of {self.element.table} that check {self.element.name} refuses"
 
     def remedy(self, scope: Scope) -> str:
         """A data migration."""
@@ -183,7 +183,7 @@ class NoOrphans(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
-        return "rows without a parent"
+        return f"rows of {self.element.table} without a parent"
 
     def remedy(self, scope: Scope) -> str:
         """The clean-up."""
@@ -226,7 +226,7 @@ class FitsType(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
-        return f"rows whose {self.element.name} does not fit"
+        return f"rows of {self.element.table} whose {self.element.name} does not fit"
 
     def remedy(self, scope: Scope) -> str:
         """A data migration."""
@@ -290,7 +290,7 @@ class ValueUnused(Gate):
                 total, keys = total + rows, keys or first_keys(connection, table, where)
         if total:
             return self.shut(
-                f"{total:,} rows have {' or '.join(map(repr, removed))}",
+                f"{counted(total, 'rows')} with {' or '.join(map(repr, removed))}",
                 "@upgrade.data_migration(...)  # give these rows another value, then: emc migrate",
                 rows=total,
                 keys=keys,
