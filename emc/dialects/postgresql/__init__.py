@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import UserDefinedType
 
-from emc.dialects.base import Dialect, Failure
-from emc.dialects.postgresql import reading, spelling
-from emc.names import TableKey
-from emc.operations import Operation
+from emc.dialects.base import Blocker, Dialect, Failure
+from emc.dialects.postgresql import constraints, limits, reading, recipes, sessions, spelling
+from emc.dialects.postgresql.ground import Ground
+from emc.dialects.postgresql.text import table_name
+from emc.errors import Refusal
+from emc.names import Element, TableKey
+from emc.operations import Kind, Operation
 from emc.schema import LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 
 __all__ = ["PostgreSQL"]
+
+_RECIPES: Mapping[str, Callable[[Ground], Step]] = {
+    Kind.CREATE_ENUM: recipes.create_enum,
+    Kind.ADD_ENUM_VALUE: recipes.add_enum_value,
+    Kind.REMOVE_ENUM_VALUE: recipes.remove_enum_value,
+    Kind.DROP_ENUM: recipes.drop_enum,
+    Kind.CREATE_TABLE: recipes.create_table,
+    Kind.DROP_TABLE: recipes.drop_table,
+    Kind.ADD_COLUMN: recipes.add_column,
+    Kind.DROP_COLUMN: recipes.drop_column,
+    Kind.SET_NOT_NULL: recipes.set_not_null,
+    Kind.DROP_NOT_NULL: recipes.drop_not_null,
+    Kind.ALTER_TYPE: recipes.alter_column_type,
+    Kind.SET_DEFAULT: recipes.set_default,
+    Kind.DROP_DEFAULT: recipes.drop_default,
+    Kind.SET_COMMENT: recipes.set_comment,
+    Kind.CREATE_INDEX: constraints.create_index,
+    Kind.DROP_INDEX: constraints.drop_index,
+    Kind.REPLACE_INDEX: constraints.replace_index,
+    Kind.ADD_UNIQUE: constraints.add_unique,
+    Kind.DROP_UNIQUE: constraints.drop,
+    Kind.ADD_CHECK: constraints.add_checked,
+    Kind.DROP_CHECK: constraints.drop,
+    Kind.ADD_FOREIGN_KEY: constraints.add_checked,
+    Kind.DROP_FOREIGN_KEY: constraints.drop,
+    Kind.ADD_EXCLUSION: constraints.add_exclusion,
+    Kind.DROP_EXCLUSION: constraints.drop,
+    Kind.REPLACE_CONSTRAINT: constraints.replace_constraint,
+}
+
+
+class _RowAddress(UserDefinedType[str]):
+    """``tid``: block and line of a row version, as ``(0,1)``."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "TID"
 
 
 class PostgreSQL(Dialect):
@@ -26,15 +69,39 @@ class PostgreSQL(Dialect):
     transactional_ddl: ClassVar[bool] = True
     separate_enums: ClassVar[bool] = True
 
+    # -- sessions -----------------------------------------------------------------------------------------------
+
     def open(
         self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
     ) -> AbstractContextManager[Connection]:
-        """A connection with every timeout set and read back."""
-        raise NotImplementedError
+        """A connection for one attempt; :func:`emc.dialects.postgresql.sessions.timeouts` tells which waits end when.
+
+        :raises ConfigurationError: the settings did not stay, as behind a pooler that shares sessions.
+        """
+        return sessions.opened(engine, transaction, locks, lock_timeout)
+
+    @contextmanager
+    def reading(self, engine: Engine) -> Iterator[Connection]:
+        """A connection whose queries all see the database as of one moment."""
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            try:
+                yield connection
+            finally:
+                connection.rollback()
 
     def failure(self, error: DBAPIError) -> Failure:
-        """What *error* means."""
-        raise NotImplementedError
+        """What *error* means, by its SQLSTATE."""
+        return sessions.failure(error)
+
+    def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
+        """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
+        return sessions.blockers(connection, keys)
+
+    def server_version(self, connection: Connection) -> str:
+        """The version, e.g. ``PostgreSQL 15.18``."""
+        return "PostgreSQL " + ".".join(str(part) for part in connection.dialect.server_version_info or ())
+
+    # -- reading ------------------------------------------------------------------------------------------------
 
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
         """Everything that can be known about the tables of *schemas*.
@@ -55,6 +122,35 @@ class PostgreSQL(Dialect):
         """
         return spelling.spell(connection, tables, live)
 
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+        """Why *operation* would stall or break a running system; ``None`` when it would not."""
+        return limits.refuse(Ground(operation, live))
+
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
-        """*operations* of one phase as PostgreSQL runs them."""
-        raise NotImplementedError
+        """*operations* of one phase as PostgreSQL runs them: one step each, each a unit of its own."""
+        return [_RECIPES[one.kind](Ground(one, live, operations)) for one in operations]
+
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+        """What the role of *connection* lacks to run *steps*."""
+        return limits.missing_privileges(connection, steps)
+
+    # -- facts for gates and data migrations ----------------------------------------------------------------------
+
+    def index_scans(self, connection: Connection, index: Element) -> int | None:
+        """How often *index* was used since the statistics were reset; ``None`` if it is not there."""
+        scans = connection.execute(
+            text(
+                "SELECT idx_scan FROM pg_stat_user_indexes"
+                " WHERE relid = to_regclass(:name) AND indexrelname = :index"
+            ),
+            {"name": table_name(index.table), "index": index.name},
+        ).scalar()
+        return None if scans is None else int(scans)
+
+    def row_id(self, table: Table) -> ColumnElement[Any] | None:
+        """``ctid``; ``None`` for a partitioned table, whose partitions share their addresses."""
+        if table.dialect_options["postgresql"]["partition_by"] is not None:
+            return None
+        return literal_column("ctid", _RowAddress())

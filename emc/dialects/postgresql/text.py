@@ -117,3 +117,9 @@ def balanced(text: str) -> str:
                     return text
         text = text[1:-1]
     return text
+
+
+def squeezed(text: str) -> str:
+    """*text* without spaces and quotes around names, but for what is inside string literals."""
+    tokens = _TOKEN.findall(text)
+    return "".join(token if token[0] == "'" else re.sub(r'[\s"]+', "", token) for token in tokens)

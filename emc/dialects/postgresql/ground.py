@@ -1,0 +1,83 @@
+"""What does a recipe know about the tables that its operation meets?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emc.names import ElementKind, TableKey
+from emc.operations import Kind, Operation, table_key
+from emc.schema import LiveSchema, LiveTable
+from emc.steps import Hazard, LockPolicy, Probe, Step, Transaction
+
+SMALL = 8 * 1024 * 1024
+"""Bytes of a table that is scanned or rewritten within a short wait for a lock."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One operation, the others of its phase, and the live schema."""
+
+    operation: Operation
+    live: LiveSchema
+    operations: Sequence[Operation] = ()
+
+    @property
+    def directive(self) -> Any:
+        """What the operation carries."""
+        return self.operation.directive
+
+    @property
+    def key(self) -> TableKey:
+        """The table that the operation concerns."""
+        return self.operation.element.table
+
+    @property
+    def table(self) -> LiveTable | None:
+        """That table as it is."""
+        return self.live.table(self.key)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the table is created by the same operations: nobody uses it yet."""
+        return self.table is None and any(
+            one.kind == Kind.CREATE_TABLE and table_key(one.directive) == self.key for one in self.operations
+        )
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether the table is the parent of partitions, which few of the ways around a lock are open to."""
+        return self.table is not None and (ElementKind.TABLE, self.key.name) in self.table.definitions
+
+    @property
+    def is_big(self) -> bool:
+        """Whether reading or writing every row could take long; an unknown size is a big one."""
+        return self.table is not None and (self.table.size_bytes is None or self.table.size_bytes > SMALL)
+
+    def is_unfinished(self, name: str) -> bool:
+        """Whether the table has an INVALID index or a NOT VALID constraint of that name."""
+        return self.table is not None and name in self.table.unfinished
+
+    def definition(self, kind: ElementKind, name: str) -> str | None:
+        """The server's text of an element that the table has, finished or not."""
+        return self.table.definitions.get((kind, name)) if self.table is not None else None
+
+    def step(
+        self,
+        statements: Sequence[str],
+        postcondition: Probe,
+        *hazards: Hazard,
+        transaction: Transaction = Transaction.TOGETHER,
+        locks: LockPolicy = LockPolicy.SHORT,
+    ) -> Step:
+        """The finished step; what happens to a new table is no hazard to anybody."""
+        return Step(
+            operation=self.operation,
+            statements=tuple(statements),
+            postcondition=postcondition,
+            transaction=transaction,
+            locks=locks,
+            hazards=() if self.is_new else hazards,
+            unit=self.operation.id,
+        )

@@ -1,0 +1,163 @@
+"""How long may a PostgreSQL session wait, what does its failure mean, and who is in its way?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+from emc.dialects.base import Blocker, Failure
+from emc.dialects.postgresql.text import table_name
+from emc.errors import ConfigurationError
+from emc.names import TableKey
+from emc.steps import LockPolicy, Transaction
+
+APPLICATION = "emc"
+"""What ``pg_stat_activity`` calls emc's own sessions, so that they are no blockers."""
+
+_METADATA_TIMEOUT = 5.0
+"""Seconds for a statement that only changes the catalog; more than it ever takes once it has its lock."""
+_IDLE_SHORT = 60.0
+"""Seconds that a transaction may be idle while it may hold an exclusive lock: a stopped emc must stall nobody."""
+_IDLE_WEAK = 600.0
+"""Seconds that a transaction may be idle while a user's function thinks about a batch."""
+
+_SETTINGS = ("application_name", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+
+
+def timeouts(transaction: Transaction, locks: LockPolicy, lock_timeout: float) -> dict[str, float]:
+    """The timeouts in seconds, by setting; 0 for none.
+
+    ============  ===========================  =========================================
+    .             SHORT                        WEAK
+    ============  ===========================  =========================================
+    together      lock_timeout, and 5 s for    lock_timeout (a batch of a data migration
+                  the statement (DDL)          waits for rows)
+    autocommit    lock_timeout (ADD … NOT      none: a lock timeout in CREATE INDEX
+                  VALID, then VALIDATE)        CONCURRENTLY leaves an INVALID index
+    ============  ===========================  =========================================
+    """
+    waits = 0.0 if transaction is Transaction.AUTOCOMMIT and locks is LockPolicy.WEAK else lock_timeout
+    brief = transaction is not Transaction.AUTOCOMMIT and locks is LockPolicy.SHORT
+    return {
+        "lock_timeout": waits,
+        # Always above lock_timeout: else its failure would look like a slow statement.
+        "statement_timeout": max(_METADATA_TIMEOUT, 2 * waits) if brief else 0.0,
+        "idle_in_transaction_session_timeout": _IDLE_SHORT if locks is LockPolicy.SHORT else _IDLE_WEAK,
+    }
+
+
+@contextmanager
+def opened(
+    engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
+) -> Iterator[Connection]:
+    """A connection for one attempt, with its timeouts set and read back.
+
+    In a transaction the settings are its own (SET LOCAL), so they work behind any pooler; with autocommit they are
+    those of the session and are reset afterwards.
+
+    :raises ConfigurationError: the settings did not stay, as behind a pooler that shares sessions.
+    """
+    settings = {"application_name": APPLICATION}
+    for name, seconds in timeouts(transaction, locks, lock_timeout).items():
+        settings[name] = f"{max(1, round(seconds * 1000))}ms" if seconds > 0 else "0"
+    if transaction is not Transaction.AUTOCOMMIT:
+        # Whatever level the engine asks for (AUTOCOMMIT, even): this has to be one transaction, and one that is
+        # blocked by a writer must see what it wrote.
+        level = {"isolation_level": "READ COMMITTED"}
+        with engine.connect().execution_options(**level) as connection, connection.begin():
+            _set(connection, settings, local=True)
+            yield connection
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        _set(connection, settings, local=False)
+        try:
+            yield connection
+        finally:
+            _reset(connection)
+
+
+def _set(connection: Connection, settings: dict[str, str], *, local: bool) -> None:
+    calls = ", ".join(f"set_config('{name}', :{name}, {str(local).lower()})" for name in settings)
+    asked = connection.execute(text(f"SELECT pg_backend_pid(), {calls}"), settings).one()
+    # In a statement of its own: behind a transaction pooler it may well end up in another session.
+    reads = ", ".join(f"current_setting('{name}')" for name in settings)
+    found = connection.exec_driver_sql(f"SELECT pg_backend_pid(), {reads}").one()
+    if tuple(asked) != tuple(found):
+        raise ConfigurationError(
+            "The server forgot lock_timeout between two statements, as behind a connection pooler that shares "
+            "sessions; without it a change could stall every other session of the table.",
+            remedy="Give emc the address of the PostgreSQL server itself, or of a pool in session mode.",
+        )
+
+
+def _reset(connection: Connection) -> None:
+    if connection.closed or connection.invalidated:
+        return
+    try:
+        for name in _SETTINGS:
+            connection.exec_driver_sql(f"RESET {name}")
+    except DBAPIError:
+        # Never give a session with our timeouts back to the pool; the caller hears of the failure that broke it.
+        connection.invalidate()
+
+
+_CODES = {
+    "55P03": Failure.LOCKED,  # lock_not_available
+    "40P01": Failure.LOCKED,  # deadlock_detected
+    "40001": Failure.LOCKED,  # serialization_failure
+    "42501": Failure.FORBIDDEN,  # insufficient_privilege
+    "25006": Failure.FORBIDDEN,  # read_only_sql_transaction
+    "57P01": Failure.DISCONNECTED,  # admin_shutdown
+    "57P02": Failure.DISCONNECTED,  # crash_shutdown
+    "57P03": Failure.DISCONNECTED,  # cannot_connect_now
+    "57P05": Failure.DISCONNECTED,  # idle_session_timeout
+    "25P03": Failure.DISCONNECTED,  # idle_in_transaction_session_timeout
+}
+_QUERY_CANCELED = "57014"
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The five characters by which the server names an error; ``None`` where the driver raised it itself."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def failure(error: DBAPIError) -> Failure:
+    """What *error* means."""
+    code = sqlstate(error)
+    if error.connection_invalidated or (code is not None and code.startswith("08")):
+        return Failure.DISCONNECTED
+    if code in _CODES:
+        return _CODES[code]
+    if code == _QUERY_CANCELED:
+        # statement_timeout shares its code with pg_cancel_backend(): somebody who wanted it to end.
+        return Failure.OTHER if "user request" in str(error.orig) else Failure.LOCKED
+    if isinstance(error, IntegrityError) or (code is not None and code.startswith("23")):
+        return Failure.INTEGRITY
+    if code is None and isinstance(error, (OperationalError, InterfaceError)):
+        return Failure.DISCONNECTED
+    return Failure.OTHER
+
+
+_BLOCKERS = """
+SELECT CAST(a.pid AS text), coalesce(a.usename, ''),
+       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start)),
+       left(coalesce(a.query, ''), 100)
+  FROM pg_stat_activity a
+ WHERE a.pid <> pg_backend_pid() AND a.application_name <> :application
+   AND EXISTS (SELECT FROM pg_locks l
+                WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
+                  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                  AND l.relation = ANY (SELECT to_regclass(name)
+                                          FROM unnest(CAST(:names AS text[])) AS asked (name)))
+ ORDER BY 3 DESC
+"""
+
+
+def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
+    """The sessions that hold locks on tables *keys*, longest first."""
+    names = [table_name(key) for key in keys]
+    rows = connection.execute(text(_BLOCKERS), {"names": names, "application": APPLICATION})
+    return [Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows]
