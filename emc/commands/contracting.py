@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from emc.commands.expanding import again
+from emc.commands.plainly import plainly
 from emc.commands.results import Blocked, PhaseReport
 from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
@@ -34,6 +35,7 @@ class GateShutError(EmcError):
         super().__init__("; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in verdicts))
 
 
+@plainly
 def contract(
     upgrade: Upgrade,
     engine: Engine,

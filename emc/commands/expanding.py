@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
+from emc.commands.plainly import plainly
 from emc.commands.results import PhaseReport
 from emc.commands.session import Report, chosen, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
@@ -18,6 +19,7 @@ from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
 
 
+@plainly
 def expand(
     upgrade: Upgrade,
     engine: Engine,

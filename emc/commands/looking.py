@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
+from emc.commands.plainly import as_error, plainly
 from emc.commands.results import PlanReport, StatusReport, WorkStatus
 from emc.commands.session import planned, reach
 from emc.gates import Scope, judge
@@ -18,6 +20,7 @@ from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, rows_left
 
 
+@plainly
 def plan(upgrade: Upgrade, engine: Engine) -> PlanReport:
     """What each phase would do, derived from models, declarations and live schema as of now.
 
@@ -34,6 +37,7 @@ def plan(upgrade: Upgrade, engine: Engine) -> PlanReport:
         return PlanReport(derived, verdicts)
 
 
+@plainly
 def status(upgrade: Upgrade, engine: Engine) -> StatusReport:
     """Where the upgrade stands: what is left of each phase, how far data migrations are, which gates are shut.
 
@@ -60,8 +64,11 @@ def history(engine: Engine, *, limit: int | None = None) -> tuple[ledger.Entry, 
     :raises DatabaseUnavailableError: the database cannot be reached.
     """
     dialect = reach(engine)
-    with dialect.reading(engine) as connection:
-        return ledger.entries(connection, limit=limit)
+    try:
+        with dialect.reading(engine) as connection:
+            return ledger.entries(connection, limit=limit)
+    except DBAPIError as error:
+        raise as_error(error, engine) from error
 
 
 def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:

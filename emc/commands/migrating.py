@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 
+from emc.commands.plainly import plainly
 from emc.commands.results import MigrateReport
 from emc.commands.session import check_names, nobody, planned, reach
 from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run_all
@@ -16,6 +17,7 @@ from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, in_order
 
 
+@plainly
 def migrate(
     upgrade: Upgrade,
     engine: Engine,

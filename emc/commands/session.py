@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emc.dialects import Dialect, dialect_of
 from emc.errors import DatabaseUnavailableError, PrivilegeError, UnknownOperationError
-from emc.execute import StepEvent
+from emc.execute import StepEvent, first_line
 from emc.planning import Plan, derive
 from emc.steps import Step
 from emc.upgrade import Upgrade
@@ -38,7 +38,7 @@ def reach(engine: Engine) -> Dialect:
         # The URL hides its password; the driver's message names host, port and reason.
         raise DatabaseUnavailableError(
             f"Cannot reach the database {engine.url.render_as_string(hide_password=True)}: "
-            f"{' '.join(str(error.orig).split())}",
+            f"{first_line(error)}",
             remedy="Check the URL, that the server runs, and that this host may connect to it.",
         ) from error
     return dialect
