@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
-from emc.commands.plainly import as_error, plainly
+from emc.commands.plainly import plainly
 from emc.commands.results import PlanReport, StatusReport, WorkStatus
 from emc.commands.session import planned, reach
 from emc.gates import Scope, judge
@@ -57,6 +56,7 @@ def status(upgrade: Upgrade, engine: Engine) -> StatusReport:
         return StatusReport(PlanReport(derived, verdicts), work, running, _next(derived))
 
 
+@plainly
 def history(engine: Engine, *, limit: int | None = None) -> tuple[ledger.Entry, ...]:
     """The ledger, newest entry last.
 
@@ -64,11 +64,8 @@ def history(engine: Engine, *, limit: int | None = None) -> tuple[ledger.Entry, 
     :raises DatabaseUnavailableError: the database cannot be reached.
     """
     dialect = reach(engine)
-    try:
-        with dialect.reading(engine) as connection:
-            return ledger.entries(connection, limit=limit)
-    except DBAPIError as error:
-        raise as_error(error, engine) from error
+    with dialect.reading(engine) as connection:
+        return ledger.entries(connection, limit=limit)
 
 
 def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:

@@ -7,8 +7,9 @@ tables.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -26,20 +27,18 @@ from emc.execute import first_line
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_S = TypeVar("_S")
 
 
-def plainly(
-    command: Callable[Concatenate[_S, Engine, _P], _R],
-) -> Callable[Concatenate[_S, Engine, _P], _R]:
-    """A command of ``(subject, engine, …)`` that raises an :class:`EmcError` where the database fails it."""
+def plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A command that raises an :class:`EmcError` where the database fails it; it takes the ``engine`` to name."""
+    signature = inspect.signature(command)
 
     @functools.wraps(command)
-    def told(subject: _S, engine: Engine, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
-            return command(subject, engine, *args, **kwargs)
+            return command(*args, **kwargs)
         except DBAPIError as error:
-            raise as_error(error, engine) from error
+            raise as_error(error, signature.bind(*args, **kwargs).arguments["engine"]) from error
 
     return told
 
