@@ -1,0 +1,191 @@
+"""Which upgrade and which database are meant?
+
+Options come first, then the environment, then ``[tool.emc]`` of the nearest ``pyproject.toml`` that has it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from emc.dialects import DIALECTS
+from emc.errors import ConfigurationError, UnsupportedDatabaseError
+
+KEYS = ("upgrade", "url")
+
+_DRIVERS = {
+    "postgresql": ("postgresql", "psycopg"),
+    "mysql": ("mysql", "pymysql"),
+    "mariadb": ("mysql", "pymysql"),
+}
+"""By database: the extra of the package that brings a driver, and the driver."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and who gave it."""
+
+    value: str
+    source: str
+    """``--url``, ``EMC_URL``, ``url in /path/pyproject.toml``."""
+    directory: Path
+    """What a relative path in it is relative to, and where modules are looked for first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was configured; nothing is loaded or opened yet."""
+
+    upgrade: Setting | None
+    url: Setting | None
+    directories: tuple[Path, ...]
+    """Where modules are looked for, before anything else."""
+
+
+def settings(
+    upgrade: str | None, url: str | None, *, environment: Mapping[str, str], directory: Path
+) -> Settings:
+    """Gather the settings.
+
+    :param upgrade: value of ``--upgrade``.
+    :param url: value of ``--url``.
+    :param environment: where ``EMC_UPGRADE`` and ``EMC_URL`` are looked up.
+    :param directory: where the search for a ``pyproject.toml`` begins.
+    :raises ConfigurationError: a ``pyproject.toml`` cannot be read, or its ``[tool.emc]`` is not as it should be.
+    """
+    found: dict[str, Setting] = {}
+    for key, option in (("upgrade", upgrade), ("url", url)):
+        variable = f"EMC_{key.upper()}"
+        if option:
+            found[key] = Setting(option, f"--{key}", directory)
+        elif environment.get(variable):
+            found[key] = Setting(environment[variable], variable, directory)
+    project = None if len(found) == len(KEYS) else _project(directory)
+    directories = [directory]
+    if project is not None:
+        path, table = project
+        for key, value in table.items():
+            found.setdefault(key, Setting(value, f"{key} in {path}", path.parent))
+        directories.append(path.parent)
+    named = found.get("upgrade")
+    if named is not None:
+        directories.insert(0, named.directory)
+    return Settings(named, found.get("url"), tuple(dict.fromkeys(directories)))
+
+
+def _project(directory: Path) -> tuple[Path, Mapping[str, str]] | None:
+    for parent in (directory, *directory.parents):
+        path = parent / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("emc")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigurationError(
+                f"{path} cannot be read: {error}", remedy="Correct the file, or give --upgrade and --url."
+            ) from error
+        if table is not None:
+            return path, _checked(path, table)
+    return None
+
+
+def _checked(path: Path, table: Any) -> Mapping[str, str]:
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"tool.emc in {path} is not a table.", remedy="Write it as [tool.emc].")
+    for key, value in table.items():
+        if key not in KEYS:
+            raise ConfigurationError(
+                f"[tool.emc] in {path} has a key {key!r}, which emc does not know.",
+                remedy=f"It knows {' and '.join(KEYS)}.",
+            )
+        if not isinstance(value, str):
+            raise ConfigurationError(
+                f"{key} in {path} is not a text.", remedy=f'Write it in quotes: {key} = "…".'
+            )
+    return table
+
+
+def url_of(setting: Setting | None, environment: Mapping[str, str]) -> URL:
+    """The URL of the database.
+
+    :raises ConfigurationError: there is none, its variable is not set, or it cannot be parsed. What was given is never
+        repeated: it may hold a password.
+    """
+    if setting is None:
+        raise ConfigurationError(
+            "No database is configured.",
+            remedy='Give --url, set EMC_URL, or write url = "env:DATABASE_URL" below [tool.emc] in pyproject.toml.',
+        )
+    value = setting.value
+    variable = value.removeprefix("env:") if value.startswith("env:") else None
+    if variable is not None:
+        value = environment.get(variable, "")
+        if not value:
+            raise ConfigurationError(
+                f"The environment variable {variable} is not set, and {setting.source} asks for it.",
+                remedy=f"Set {variable} to the URL of the database, or give --url.",
+            )
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            f"The URL of the database, given by {variable or setting.source}, cannot be parsed.",
+            remedy="Write it like postgresql+psycopg://user:password@host:5432/name or sqlite:///path/to/file.db, with "
+            "special characters of the password percent-encoded.",
+        ) from error
+    if variable is None and url.get_backend_name() == "sqlite" and url.database and setting.source != "--url":
+        # Written in a file, a relative path is relative to that file, wherever the command is run.
+        path = Path(url.database)
+        if url.database != ":memory:" and not url.database.startswith("file:") and not path.is_absolute():
+            url = url.set(database=os.path.normpath(setting.directory / path))
+    return url
+
+
+def engine_of(url: URL) -> Engine:
+    """An engine for *url*; does not connect yet.
+
+    :raises UnsupportedDatabaseError: emc does not know the database.
+    :raises ConfigurationError: the driver is not installed or asynchronous, or refuses the URL.
+    """
+    backend = url.get_backend_name()
+    shown = url.render_as_string(hide_password=True)
+    known = [dialect.name for dialect in DIALECTS]
+    if backend not in known:
+        hint = " Write postgresql+psycopg://…" if backend == "postgres" else ""
+        raise UnsupportedDatabaseError(
+            f"emc does not know the database {backend!r} of {shown}.",
+            remedy=f"It knows {', '.join(known)}.{hint}",
+        )
+    extra, driver = _DRIVERS.get(backend, ("", ""))
+    try:
+        if url.get_dialect().is_async:
+            raise ConfigurationError(
+                f"The driver of {shown} is asynchronous; emc works with the ordinary ones.",
+                remedy=f"Write {backend}+{driver}://…, for emc alone." if driver else f"Write {backend}://…",
+            )
+        engine = create_engine(url)
+        engine.dialect.create_connect_args(engine.url)
+    except NoSuchModuleError as error:
+        raise ConfigurationError(
+            f"SQLAlchemy does not know the driver of {shown}.",
+            remedy=f"Write {backend}+{driver}://…" if driver else f"Write {backend}://…",
+        ) from error
+    except ImportError as error:
+        remedy = f"pip install {error.name or 'its package'}"
+        if extra:
+            remedy = f"pip install emc-migrations[{extra}]   # and write the URL as {backend}+{driver}://…"
+        raise ConfigurationError(
+            f"The driver of {shown} is not installed: {error}.", remedy=remedy
+        ) from error
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"The driver refuses the URL {shown}: {error}.", remedy="Correct what follows the question mark."
+        ) from error
+    return engine

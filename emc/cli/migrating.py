@@ -1,0 +1,170 @@
+"""How does migrate look while rows move, and when it ends?"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from emc import commands
+from emc.cli.options import Session, command, duration
+from emc.cli.stopping import stop_on_signals
+from emc.cli.terminal import Terminal, grid
+from emc.cli.wording import one_line
+from emc.commands.jsonable import migrate_json
+from emc.commands.results import MigrateReport
+from emc.data import BatchPolicy, Outcome, ProgressEvent
+from emc.errors import ExitCode
+
+_STOPPING = "Stopping after this batch; Ctrl-C again to interrupt it."
+
+SILENCE = 30.0
+"""Seconds after which a line of progress is due, however little has happened."""
+
+
+@command("migrate", short_help="While old and new code run: move the data.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this data migration only; may be repeated.")
+@click.option("--max-count", type=click.IntRange(min=1), metavar="N", help="Stop after N rows altogether.")
+@click.option("--max-time", type=duration, metavar="TIME", help="Stop after so long: seconds, or e.g. 30m.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option("--fast", is_flag=True, help="No pauses between batches.")
+def migrate(
+    session: Session,
+    *,
+    only: tuple[str, ...],
+    max_count: int | None,
+    max_time: dt.timedelta | None,
+    dry_run: bool,
+    fast: bool,
+) -> ExitCode:
+    """Move the data in small batches, each committed with how far it got, while everybody goes on working.
+
+    Running it again goes on where it ended. SIGTERM and Ctrl-C end it after the current batch; a second Ctrl-C at
+    once, with that batch rolled back.
+
+    Exit code: 0 no row is left; 1 --max-count or --max-time reached, rows are left; 2 error, or rows that cannot be
+    migrated; 3 the schema is not there yet; 4 rows stayed locked; 5 stopped on request.
+    """
+    terminal = session.terminal
+    upgrade, engine = session.upgrade, session.engine
+    with (
+        _showing(terminal) as hear,
+        stop_on_signals(_STOPPING) as stop,
+    ):
+        report = commands.migrate(
+            upgrade,
+            engine,
+            only=only,
+            max_count=max_count,
+            max_time=max_time / dt.timedelta(seconds=1) if max_time is not None else None,
+            dry_run=dry_run,
+            stop=stop,
+            report=hear,
+            batch=BatchPolicy(fast=fast),
+        )
+    terminal.answer(migrate_json(report))
+    _end(terminal, report)
+    return report.exit_code
+
+
+def _end(terminal: Terminal, report: MigrateReport) -> None:
+    if not report.results:
+        terminal.say("Nothing to migrate.")
+        return
+    if report.dry_run:
+        for result in report.results:
+            can = f"not yet: {result.reason}" if result.outcome is Outcome.BLOCKED else "has rows left"
+            terminal.say(f"{result.name}: {can}")
+        return
+    table = grid("data migration", "outcome", "rows done", "rows left", numbers=(2, 3))
+    for result in report.results:
+        left = "?" if result.rows_left is None else f"{result.rows_left:,}"
+        style = "green" if result.outcome is Outcome.COMPLETE else "yellow"
+        table.add_row(Text(result.name), Text(str(result.outcome), style), f"{result.rows_done:,}", left)
+    terminal.show(table)
+    for result in report.results:
+        for row in result.failed:
+            terminal.say(f"{result.name}: row {one_line(row.key)} failed: {row.error}", "red")
+        if result.reason:
+            terminal.say(f"{result.name}: {result.reason}")
+        if result.remedy:
+            terminal.say(f"  {result.remedy}")
+    if report.exit_code is ExitCode.PAUSED:
+        terminal.say("Stopped on request.")
+
+
+@contextmanager
+def _showing(terminal: Terminal) -> Iterator[Callable[[ProgressEvent], None]]:
+    """Whoever hears the batches: a bar on a terminal, lines elsewhere, nobody in JSON mode."""
+    if not terminal.is_interactive:
+        yield Lines(terminal).hear
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=terminal.console) as progress:
+        yield _Bars(progress).hear
+
+
+class _Rate(ProgressColumn):
+    """Rows per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, once there is one."""
+        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "", "dim")
+
+
+class _Bars:
+    """A bar per data migration."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.tasks: dict[str, TaskID] = {}
+
+    def hear(self, event: ProgressEvent) -> None:
+        """Move the bar."""
+        task = self.tasks.get(event.work)
+        if task is None:
+            task = self.tasks[event.work] = self.progress.add_task(event.work, total=event.rows_total)
+        # Rows that other releases wrote meanwhile are done as well, so there may be more than at the beginning.
+        self.progress.update(task, completed=event.rows_done, total=max(event.rows_total, event.rows_done))
+
+
+class Lines:
+    """A line at the beginning, for each tenth of the rows, and now and then."""
+
+    def __init__(self, terminal: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
+        self.terminal = terminal
+        self.clock = clock
+        self._name = ""
+        self._tenths = -1
+        self._said = 0.0
+
+    def hear(self, event: ProgressEvent) -> None:
+        """Say how far it is, if it is time."""
+        tenths = 10 * event.rows_done // max(1, event.rows_total)
+        now = self.clock()
+        if event.work == self._name and tenths == self._tenths and now - self._said < SILENCE:
+            return
+        self._name, self._tenths, self._said = event.work, tenths, now
+        failed = f", {event.failed:,} failed" if event.failed else ""
+        again = f", pass {event.pass_number}" if event.pass_number > 1 else ""
+        self.terminal.say(f"{event.work}: {event.rows_done:,} of {event.rows_total:,} rows{failed}{again}")

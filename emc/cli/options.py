@@ -1,0 +1,100 @@
+"""What do all commands take, and what do they have in hand when they begin?"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Engine
+
+from emc.cli.config import Settings, engine_of, settings, url_of
+from emc.cli.failing import show_exception
+from emc.cli.loading import upgrade_of
+from emc.cli.terminal import Terminal
+from emc.errors import ExitCode
+from emc.upgrade import Upgrade
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+_UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(value: str) -> dt.timedelta:
+    """What a person gives as a length of time: a number of seconds, or a number and a unit."""
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not a length of time; write 90, 30m or 24h (units: s, m, h, d, w)."
+        )
+    try:
+        return dt.timedelta(**{_UNITS[match[2]]: float(match[1])})
+    except OverflowError as error:
+        raise click.BadParameter(f"{value!r} is too long.") from error
+
+
+class Session:
+    """One run of a command: where it speaks, and what it works on."""
+
+    def __init__(self, terminal: Terminal, upgrade: str | None, url: str | None) -> None:
+        self.terminal = terminal
+        self.secrets: list[str] = []
+        """What must not be shown: the password, as it is and as a URL spells it."""
+        self._given = (upgrade, url)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """What was configured."""
+        upgrade, url = self._given
+        return settings(upgrade, url, environment=os.environ, directory=Path.cwd())
+
+    @functools.cached_property
+    def upgrade(self) -> Upgrade:
+        """The upgrade, imported."""
+        return upgrade_of(self.settings.upgrade, self.settings.directories)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The engine; it has not connected yet."""
+        url = url_of(self.settings.url, os.environ)
+        if url.password:
+            spelt = url.render_as_string(hide_password=False).partition("://")[2].rpartition("@")[0]
+            self.secrets += [str(url.password), spelt.partition(":")[2]]
+        return engine_of(url)
+
+
+def command(name: str, short_help: str) -> Callable[[Callable[..., ExitCode]], click.Command]:
+    """Make a command of a function that takes a :class:`Session` and its own options, and answers its exit code."""
+
+    def decorate(function: Callable[..., ExitCode]) -> click.Command:
+        @click.option("--upgrade", metavar="MODULE:ATTRIBUTE", help="The emc.Upgrade. [EMC_UPGRADE]")
+        @click.option("--url", metavar="URL", help="The database; env:NAME names a variable. [EMC_URL]")
+        @click.option(
+            "--format", "form", type=click.Choice(["table", "json"]), default="table", help="How to answer."
+        )
+        @click.option("--traceback", "wants_traceback", is_flag=True, help="Show where an error comes from.")
+        @functools.wraps(function)
+        def run(
+            *, upgrade: str | None, url: str | None, form: str, wants_traceback: bool, **options: Any
+        ) -> ExitCode:
+            as_json = form == "json"
+            session = Session(Terminal(as_json=as_json), upgrade, url)
+            try:
+                return function(session, **options)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except Exception as error:  # noqa: BLE001 - the last place where an error can become a message
+                return show_exception(
+                    error, as_json=as_json, wants_traceback=wants_traceback, secrets=session.secrets
+                )
+            finally:
+                if "engine" in vars(session):
+                    session.engine.dispose()
+
+        return click.command(name, short_help=short_help)(run)
+
+    return decorate
