@@ -16,7 +16,8 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from emc.dialects.sqlite.edits import own_constraints, quoted
-from emc.dialects.sqlite.text import Clause, TableText, UnreadableTextError, mentions, normal, parse, tokens
+from emc.dialects.sqlite.text import Clause, TableText, parse
+from emc.dialects.sqlite.tokens import UnreadableTextError, mentions, normal, tokens
 from emc.names import ElementKind, TableKey, is_own
 from emc.schema import LiveSchema, LiveTable
 
@@ -257,14 +258,14 @@ def entangled_columns(table: SQLiteTable, column: str) -> list[str]:
     found += [
         f"index {one.name}"
         for one in table.attached
-        if one.kind == "index" and mentions(_body(one.sql), column) and not index_goes(text, one, column)
+        if one.kind == "index" and mentions(index_body(one.sql), column) and not index_goes(text, one, column)
     ]
     return found
 
 
 def index_goes(text: TableText, index: Attached, column: str) -> bool:
     """Whether an index that names *column* goes with it: a plain one, or one that is about nothing else."""
-    body = _body(index.sql)
+    body = index_body(index.sql)
     others = [one.name for one in text.columns if one.name.lower() != column.lower()]
     plain = not any(token.kind == "string" or token.keyword == "WHERE" for token in tokens(body)) and (
         body.count("(") == 1
@@ -272,7 +273,8 @@ def index_goes(text: TableText, index: Attached, column: str) -> bool:
     return mentions(body, column) and (plain or not any(mentions(body, other) for other in others))
 
 
-def _body(sql: str) -> str:
+def index_body(sql: str) -> str:
+    """The text of an index from its list of columns on."""
     parts = tokens(sql)
     on = next(i for i, token in enumerate(parts) if token.keyword == "ON")
     return sql[parts[on + 2].start :]

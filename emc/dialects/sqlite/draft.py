@@ -12,7 +12,8 @@ from alembic.operations import ops
 from emc.dialects.sqlite import edits, render
 from emc.dialects.sqlite.catalog import Attached, SQLiteTable, index_goes
 from emc.dialects.sqlite.edits import quoted
-from emc.dialects.sqlite.text import Clause, normal, parse, tokens
+from emc.dialects.sqlite.text import Clause, parse
+from emc.dialects.sqlite.tokens import normal, tokens
 from emc.errors import PlanRefusedError, Refusal
 from emc.names import ElementKind, TableKey
 from emc.operations import Kind, Operation, constraint_kind

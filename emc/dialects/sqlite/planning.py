@@ -24,7 +24,8 @@ from emc.dialects.sqlite.edits import literal, quoted
 from emc.dialects.sqlite.probes import probe
 from emc.dialects.sqlite.rebuild import master, rebuild_statements, required
 from emc.dialects.sqlite.rehearsal import Rehearsal, RehearsalError, rehearse
-from emc.dialects.sqlite.text import UnreadableTextError, parse
+from emc.dialects.sqlite.text import parse
+from emc.dialects.sqlite.tokens import UnreadableTextError
 from emc.dialects.sqlite.units import INDEX_KINDS, Unit, inline_clause, inline_sql, units_of
 from emc.errors import PlanRefusedError, Refusal
 from emc.names import TableKey
@@ -110,6 +111,9 @@ def _steps_of(
         assert before is not None
         after = before
         # Columns first: constraints and indexes of the list may be about them.
+        refusals = [refusal_of(one, live) for one in unit.operations if one.kind == Kind.DROP_COLUMN]
+        if any(refusals):
+            raise PlanRefusedError([refusal for refusal in refusals if refusal is not None])
         for operation in sorted(unit.operations, key=lambda one: one.kind != Kind.ADD_COLUMN):
             after = applied(after, operation)
         if after != before:
@@ -164,7 +168,7 @@ def _rehearsed(
         # A column, constraint or index that an earlier phase adds or drops: shown all the same, and SQLite refuses
         # it, before anything is changed, should it run too early.
         missing = unit.key not in live.tables and unit.how != "create"
-        if missing or str(error).startswith(("no such ", "unknown column", "table ")):
+        if missing or str(error).startswith(("no such ", "unknown column", "table ", "integer overflow")):
             return False
         reasons = [Refusal(str(one.element), str(error), _BY_HAND) for one in unit.operations]
         raise PlanRefusedError(reasons) from error

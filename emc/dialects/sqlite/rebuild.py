@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emc.dialects.sqlite.catalog import temporary_name
+from emc.dialects.sqlite.catalog import index_body, temporary_name
 from emc.dialects.sqlite.draft import Draft, in_schema, qualified
 from emc.dialects.sqlite.edits import literal, quoted
-from emc.dialects.sqlite.text import ColumnText, mentions, parse
+from emc.dialects.sqlite.text import ColumnText, parse
+from emc.dialects.sqlite.tokens import mentions
 from emc.names import TableKey, is_own
 
 _FAIL = "abs(-9223372036854775808)"
@@ -47,6 +48,9 @@ def rebuild_statements(old: Draft, new: Draft, leftovers: Sequence[TableKey]) ->
     aside = TableKey(key.schema, temporary_name(key.name))
     doomed = doomed_triggers(old, new)
     statements = [f"DROP TABLE IF EXISTS {qualified(name)}" for name in leftovers]
+    statements += [
+        required("0", f"{what} does not name a column that is dropped") for what in left_behind(new)
+    ]
     statements.append(_unchanged(old, doomed))
     statements.append(f"ALTER TABLE {qualified(key)} RENAME TO {quoted(aside.name)}")
     statements.append(in_schema(new.sql, key.schema))
@@ -143,8 +147,24 @@ def affinity(declared: str) -> str:
 
 
 def _has_sequence(sql: str) -> bool:
-    return mentions(sql, "autoincrement") and any(
-        "AUTOINCREMENT" in clause.text.upper()
-        for clause in parse(sql).clauses
-        if clause.kind == "primary-key"
-    )
+    return any(clause.argument == "AUTOINCREMENT" for clause in parse(sql).clauses if clause.inline)
+
+
+def left_behind(new: Draft) -> list[str]:
+    """What names a dropped column and was not dropped with it.
+
+    SQLite would not always notice: it takes a name in double quotes that is no column for a string.
+    """
+    text = parse(new.sql)
+    found = [
+        f"{clause.kind} {clause.name or clause.argument}"
+        for clause in text.clauses
+        if clause.kind in ("check", "generated")
+        and any(mentions(clause.argument, column) for column in new.dropped)
+    ]
+    found += [
+        f"index {name}"
+        for name, sql in new.indexes.items()
+        if any(mentions(index_body(sql), column) for column in new.dropped)
+    ]
+    return found

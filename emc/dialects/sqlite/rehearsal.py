@@ -15,7 +15,7 @@ from typing import Any
 from emc.dialects.sqlite.catalog import Attached, run_tolerantly
 from emc.dialects.sqlite.draft import Draft, in_schema, qualified
 from emc.dialects.sqlite.edits import literal, quoted
-from emc.dialects.sqlite.text import UnreadableTextError
+from emc.dialects.sqlite.tokens import UnreadableTextError
 from emc.names import TableKey
 from emc.steps import Transaction
 

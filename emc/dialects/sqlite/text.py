@@ -8,105 +8,18 @@ and DEFERRABLE are only there. So the text is parsed by SQLite's own grammar
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from emc.dialects.sqlite.tokens import Token, UnreadableTextError, closing, tokens
 from emc.names import ElementKind
-
-_TOKEN = re.compile(
-    r"""(?P<skip>\s+|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))
-    |(?P<string>'(?:[^']|'')*')
-    |(?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])
-    |(?P<number>0[xX][\da-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![^\W\d]))
-    |(?P<word>[^\W\d][\w$]*)
-    |(?P<sign>\|\||<=|>=|<>|!=|==|<<|>>|->>|->|.)""",
-    re.VERBOSE | re.DOTALL,
-)
 
 _COLUMN_CONSTRAINTS = frozenset(
     {"CONSTRAINT", "PRIMARY", "NOT", "NULL", "UNIQUE", "CHECK", "DEFAULT", "COLLATE", "REFERENCES", "AS"}
     | {"GENERATED", "DEFERRABLE"}
 )
 _TABLE_CONSTRAINTS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})
-
-
-class UnreadableTextError(Exception):
-    """A CREATE TABLE text that does not follow SQLite's grammar as far as emc knows it."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token that is neither white space nor a comment."""
-
-    kind: str
-    text: str
-    start: int
-    end: int
-
-    @property
-    def keyword(self) -> str:
-        """The word in upper case when this may be a keyword, else the empty string."""
-        return self.text.upper() if self.kind == "word" else ""
-
-    @property
-    def name(self) -> str:
-        """What the token says as an identifier, without its quotes."""
-        if self.kind in {"quoted", "string"}:
-            quote = self.text[0]
-            inner = self.text[1:-1]
-            return inner if quote == "[" else inner.replace(quote * 2, quote)
-        return self.text
-
-    @property
-    def is_name(self) -> bool:
-        """Whether the token can be an identifier (SQLite takes strings for names as well)."""
-        return self.kind in ("word", "quoted", "string")
-
-
-def tokens(sql: str) -> list[Token]:
-    """The tokens of *sql*, comments and white space left out."""
-    return [
-        Token(str(match.lastgroup), match.group(), match.start(), match.end())
-        for match in _TOKEN.finditer(sql)
-        if match.lastgroup != "skip"
-    ]
-
-
-@lru_cache(maxsize=4096)
-def normal(sql: str) -> str:
-    """*sql* in one spelling, so that equal results mean the same expression; different ones prove nothing.
-
-    Keywords and plain identifiers in lower case, one space between tokens, unneeded quotes and outer parentheses gone.
-    """
-    parts = tokens(sql)
-    while len(parts) > 1 and parts[0].text == "(" and _closing(parts, 0) == len(parts) - 1:
-        parts = parts[1:-1]
-    # A double-quoted word may be a string where no such column exists, so only plain words lose their quotes.
-    return " ".join(
-        token.name.lower()
-        if token.kind == "word" or (token.kind == "quoted" and re.fullmatch(r"[^\W\d]\w*", token.name))
-        else token.text
-        for token in parts
-    )
-
-
-def mentions(sql: str, name: str) -> bool:
-    """Whether *name* occurs in *sql* as an identifier."""
-    return any(token.is_name and token.name.lower() == name.lower() for token in tokens(sql))
-
-
-def _closing(parts: Sequence[Token], opening: int) -> int:
-    depth = 0
-    for position in range(opening, len(parts)):
-        if parts[position].text == "(":
-            depth += 1
-        elif parts[position].text == ")":
-            depth -= 1
-            if depth == 0:
-                return position
-    raise UnreadableTextError("a parenthesis is not closed")
 
 
 @dataclass(frozen=True)
@@ -227,7 +140,7 @@ class _Reader:
         """A parenthesised group: its inner text, and its inner tokens."""
         if self.peek().text != "(":
             raise UnreadableTextError(f"{self.peek().text!r} stands where a parenthesis should")
-        end = _closing(self.parts, self.at)
+        end = closing(self.parts, self.at)
         inner = self.parts[self.at + 1 : end]
         text = self.sql[self.parts[self.at].end : self.parts[end].start].strip()
         self.at = end + 1

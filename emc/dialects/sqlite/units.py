@@ -11,7 +11,8 @@ from emc.dialects.sqlite import render
 from emc.dialects.sqlite.catalog import SQLiteSchema
 from emc.dialects.sqlite.draft import Draft, column_definition
 from emc.dialects.sqlite.edits import column_text, own_constraints
-from emc.dialects.sqlite.text import Clause, mentions, parse
+from emc.dialects.sqlite.text import Clause, parse
+from emc.dialects.sqlite.tokens import mentions
 from emc.names import ElementKind, TableKey
 from emc.operations import Kind, Operation
 from emc.operations import table_key as table_of
