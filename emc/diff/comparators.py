@@ -92,12 +92,15 @@ class _Constraint:
 
 def checks(pair: Pair, live: Table, comparison: Comparison) -> Found:
     """CHECK constraints, those of BOOLEAN and ENUM types included."""
-    wanted = _spelled_checks(pair, pair.spelled) if pair.spelled is not None else _checks_as_text(pair)
     fact = functools.partial(facts.check, pair.live) if pair.spelled is not None else _text_of
     have = [
         _Constraint(one["name"], fact(one), functools.partial(check_of, pair, one))
         for one in pair.live.checks
     ]
+    if pair.spelled is not None:
+        wanted = _spelled_checks(pair, pair.spelled)
+    else:
+        wanted, have = _checks_as_text(pair, have)
     yield from _reconcile(pair, comparison, "check_constraint", wanted, have)
 
 
@@ -120,21 +123,37 @@ def _spelled_checks(pair: Pair, spelled: LiveTable) -> list[_Constraint]:
     ]
 
 
-def _checks_as_text(pair: Pair) -> list[_Constraint]:
-    """The models' CHECKs by normalised text, where the server does not spell; names settle what text does not."""
+def _checks_as_text(pair: Pair, have: list[_Constraint]) -> tuple[list[_Constraint], list[_Constraint]]:
+    """The models' CHECKs by normalised text, where the server does not spell; names settle what text does not.
+
+    :return: those that can be compared, of the models and of the database.
+    """
     wanted: list[_Constraint] = []
-    have = {one["name"]: _text_of(one) for one in pair.live.checks}
+    doubtful = 0
+    texts = {one.name: one.definition for one in have}
     for constraint in _model_checks(pair):
         name = final_name(constraint, pair.dialect)
-        text = normal(unspelled.check_text(constraint, pair.dialect))
-        if name is None and have and text not in have.values():
+        text: object = normal(unspelled.check_text(constraint, pair.dialect))
+        if name is None and texts and text not in texts.values():
             pair.notes.not_compared(pair.element(ElementKind.TABLE), f"CHECK ({constraint.sqltext})")
+            doubtful += 1
             continue
-        if name in have and have[name] != text:
+        if name in texts and texts[name] != text:
             pair.notes.not_compared(pair.element(ElementKind.CHECK, name), "the condition")
-            text = have[name]
-        wanted.append(_Constraint(name, text, lambda it=constraint: it, name is not None))  # type: ignore[misc]
-    return wanted
+            text = texts[name]
+        wanted.append(_Constraint(name, text, functools.partial(_itself, constraint), name is not None))
+    return wanted, _without(have, wanted, doubtful)
+
+
+def _without(have: list[_Constraint], wanted: list[_Constraint], doubtful: int) -> list[_Constraint]:
+    """*have* without as many as are *doubtful*: those that nothing else in the models can stand for."""
+    known = {one.name for one in wanted} | {one.definition for one in wanted}
+    strangers = [one for one in have if one.name not in known and one.definition not in known]
+    return [one for one in have if one not in strangers[:doubtful]]
+
+
+def _itself(constraint: Any) -> Any:
+    return constraint
 
 
 def _text_of(reflected: Mapping[str, Any]) -> str:
@@ -224,38 +243,40 @@ def foreign_keys(pair: Pair, live: Table, comparison: Comparison) -> Found:
 
 def exclusions(pair: Pair, live: Table, comparison: Comparison) -> Found:
     """Exclusion constraints."""
-    have = facts.exclusions(pair.live)
-    models = {
-        final_name(one, pair.dialect): one
+    models = [
+        (final_name(one, pair.dialect), one)
         for one in pair.model._sorted_constraints  # noqa: SLF001  # as above
         if is_exclusion(one)
-    }
+    ]
+    named = dict(models)
+    have = [
+        _Constraint(name, text, functools.partial(exclusion_of, pair, name, text))
+        for name, text in facts.exclusions(pair.live).items()
+    ]
     if pair.spelled is not None:
-        wanted = facts.exclusions(pair.spelled)
-    else:
-        wanted = {str(name): have.get(str(name), "") for name in models if name is not None}
-        for name in sorted(wanted.keys() & have.keys()):
-            pair.notes.not_compared(pair.element(ElementKind.EXCLUSION, name), "the constraint")
-    yield from _reconcile(
-        pair,
-        comparison,
-        "exclude_constraint",
-        [
+        wanted = [
             _Constraint(
                 name,
                 text,
-                functools.partial(models.__getitem__, name)
-                if name in models
+                functools.partial(_itself, named[name])
+                if name in named
                 else functools.partial(exclusion_of, pair, name, text),
-                name in models,
+                name in named,
             )
-            for name, text in wanted.items()
-        ],
-        [
-            _Constraint(name, text, functools.partial(exclusion_of, pair, name, text))
-            for name, text in have.items()
-        ],
-    )
+            for name, text in facts.exclusions(pair.spelled).items()
+        ]
+    else:
+        texts = {one.name: one.definition for one in have}
+        wanted = [
+            _Constraint(name, texts.get(name, ""), functools.partial(_itself, one))
+            for name, one in models
+            if name
+        ]
+        have = _without(have, wanted, len(models) - len(wanted))
+        for name, _ in models:
+            if name in texts or name is None:
+                pair.notes.not_compared(pair.element(ElementKind.EXCLUSION, name), "the exclusion constraint")
+    yield from _reconcile(pair, comparison, "exclude_constraint", wanted, have)
 
 
 def partitioning(pair: Pair, live: Table, comparison: Comparison) -> Found:
@@ -320,11 +341,21 @@ def _reconcile(
         if comparison.accepts_object(constraint, mine.name, kind, False, replaced):
             if replaced is not None:
                 yield drop_of(replaced)
-            yield _renamed(ops.AddConstraintOp.from_constraint(constraint), mine.name)
+            yield _added(pair, constraint, mine.name)
     for theirs in have:
         constraint = theirs.make()
         if comparison.accepts_object(constraint, theirs.name, kind, True, None):
             yield drop_of(constraint)
+
+
+def _added(pair: Pair, constraint: Any, name: str | None) -> Any:
+    """What adds *constraint*; a CHECK may belong to a column, where Alembic does not look for its table."""
+    if isinstance(constraint, CheckConstraint):
+        options: dict[str, Any] = dict(constraint.dialect_kwargs)
+        return ops.CreateCheckConstraintOp(
+            name, pair.key.name, constraint.sqltext, schema=pair.key.schema, **options
+        )
+    return _renamed(ops.AddConstraintOp.from_constraint(constraint), name)
 
 
 def _renamed(operation: Any, name: str | None) -> Any:

@@ -92,10 +92,13 @@ def _vain(operation: Directive, pair: Pair) -> tuple[ElementKind, str] | None:
         spelled, live = _unique(pair.spelled, name), _unique(pair.live, name)
     else:
         return None
-    creates = isinstance(operation, ops.CreateIndexOp | ops.CreateUniqueConstraintOp)
-    if (creates and spelled is None) or (spelled is not None and spelled == live):
-        return kind, name
-    return None
+    if spelled is not None:
+        return (kind, name) if spelled == live else None
+    if isinstance(operation, ops.CreateUniqueConstraintOp):
+        # One that takes the place of another has its name, and not the one that the server would have given it.
+        columns = [str(column) for column in operation.columns]
+        return None if any(one["column_names"] == columns for one in pair.spelled.uniques) else (kind, name)
+    return (kind, name) if isinstance(operation, ops.CreateIndexOp) else None
 
 
 def _unique(table: LiveTable, name: str) -> object:

@@ -14,7 +14,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.types import TypeEngine
 
-from emc.diff.text import normal
+from emc.diff.text import normal, says_something
 from emc.names import ElementKind
 from emc.schema import LiveTable
 
@@ -60,8 +60,7 @@ def column_identity(table: LiveTable, name: str) -> str:
 
 def column_computed(table: LiveTable, name: str) -> str:
     """The expression of a generated column; ``""`` for any other."""
-    column: Mapping[str, Any] = table.columns[name]
-    computed = column.get("computed")
+    computed: Any = table.columns[name].get("computed")
     if not computed:
         return ""
     return f"{computed['sqltext']}{' stored' if computed.get('persisted') else ''}"
@@ -69,7 +68,7 @@ def column_computed(table: LiveTable, name: str) -> str:
 
 def primary_key(table: LiveTable) -> tuple[str, ...]:
     """The columns of the primary key, in order."""
-    return tuple((table.primary_key or {}).get("constrained_columns") or ())
+    return tuple(table.primary_key["constrained_columns"]) if table.primary_key else ()
 
 
 def indexes(table: LiveTable) -> dict[str, object]:
@@ -142,7 +141,7 @@ def _constraint_text(table: LiveTable, kind: ElementKind, name: str | None) -> s
 
 def _sorted_items(options: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
     """Options that say something, as a value that can be compared."""
-    return tuple(sorted((key, str(value)) for key, value in (options or {}).items() if value))
+    return tuple(sorted((key, str(value)) for key, value in (options or {}).items() if says_something(value)))
 
 
 def same_table(one: LiveTable, other: LiveTable, dialect: SQLAlchemyDialect) -> bool:

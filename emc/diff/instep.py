@@ -29,6 +29,7 @@ from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
 from emc.diff import facts
+from emc.diff.text import says_something, single_percents
 from emc.names import ElementKind
 from emc.schema import LiveTable
 
@@ -63,7 +64,8 @@ class InStep:
             and self._indexes(model, live)
             and (not self._dialect.supports_comments or (model.comment or None) == (live.comment or None))
             and not any(
-                key.startswith(self._options) and value for key, value in model.dialect_kwargs.items()
+                key.startswith(self._options) and value is not None
+                for key, value in model.dialect_kwargs.items()
             )
             and not any(
                 kind in (ElementKind.EXCLUSION, ElementKind.TABLE, ElementKind.COLUMN)
@@ -145,7 +147,7 @@ class InStep:
         if key is not None and key in self._defaults:
             return self._defaults[key]
         try:
-            rendered = self._ddl.get_column_default_string(column)
+            rendered = single_percents(self._ddl.get_column_default_string(column) or "", self._dialect)
         except (exc.CompileError, NotImplementedError):
             rendered = None
         if key is not None:
@@ -181,9 +183,9 @@ class InStep:
             if reflected["column_names"] != columns or (unique.name is not None and unique.name != name):
                 continue
             text = live.definitions.get((ElementKind.UNIQUE, str(name)))
-            return not any((reflected.get("dialect_options") or {}).values()) and self._is_plain(
-                text, columns
-            )
+            return not any(
+                map(says_something, (reflected.get("dialect_options") or {}).values())
+            ) and self._is_plain(text, columns)
         return False
 
     def foreign_keys(self, model: Table, live: LiveTable) -> bool:
@@ -258,12 +260,12 @@ class InStep:
             and reflected["column_names"] == columns
             and not reflected.get("column_sorting")
             and not reflected.get("include_columns")
-            and not any((reflected.get("dialect_options") or {}).values())
+            and not any(map(says_something, (reflected.get("dialect_options") or {}).values()))
             and self._is_plain(live.definitions.get((ElementKind.INDEX, str(reflected["name"]))), columns)
         )
 
     def _has_options(self, options: Mapping[str, Any]) -> bool:
-        return any(value and key.startswith(self._options) for key, value in options.items())
+        return any(key.startswith(self._options) and says_something(value) for key, value in options.items())
 
     def _is_plain(self, text: str | None, columns: list[str]) -> bool:
         """Whether the server's *text* of a key, if there is one, ends with nothing but its columns."""

@@ -89,10 +89,12 @@ class Pair:
 
         :param alembic: asks Alembic's own, more forgiving comparison.
         """
-        if self.spelled is not None and column.name in self.spelled.columns:
-            return facts.column_type(self.spelled, column.name, self.dialect) != facts.column_type(
-                self.live, column.name, self.dialect
-            )
+        name = column.name
+        if self.spelled is not None and name in self.spelled.columns:
+            wanted, wanted_more = facts.column_type(self.spelled, name, self.dialect)
+            have, have_more = facts.column_type(self.live, name, self.dialect)
+            # How values are generated is told with the collation, and is another matter.
+            return wanted != have or (wanted_more != have_more and not self.generates(column))
         return alembic() or unspelled.type_differs(
             facts.type_text(column.type, self.dialect),
             facts.column_type(self.live, column.name, self.dialect)[0],

@@ -74,7 +74,10 @@ class Scope:
         if type_ != "table":
             if reflected and is_own(name):
                 return False
-            table = object_.table
+            # A CHECK of a column belongs to the column.
+            table = getattr(getattr(object_, "parent", None), "table", None)
+            if not isinstance(table, Table):
+                table = object_.table
             if (table.schema, table.name, type_, name) in self._hidden:
                 return False
         if self._include_object is None or self._include_object(object_, name, type_, reflected, compare_to):

@@ -14,9 +14,10 @@ from sqlalchemy import CheckConstraint, Column, Index, exc
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.schema import DefaultClause
 
-from emc.diff.text import normal
+from emc.diff.text import normal, says_something, single_percents
 
-_LITERAL = re.compile(r"'(?:[^']|'')*'|[-+]?\d+(?:\.\d+)?|true|false|null", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+_LITERALS = (re.compile(r"'(?:[^']|'')*'"), re.compile(r"true|false|null", re.IGNORECASE))
 _TYPE = re.compile(r"(?P<name>[^()]+)(?:\((?P<arguments>[^()]*)\))?(?P<rest>.*)")
 
 
@@ -28,7 +29,7 @@ def default_text(column: Column[Any], dialect: SQLAlchemyDialect) -> str | None:
         text = dialect.ddl_compiler(dialect, None).get_column_default_string(column)  # type: ignore[arg-type]
     except (exc.CompileError, NotImplementedError):
         return str(column.server_default.arg)
-    return str(text)
+    return single_percents(str(text), dialect)
 
 
 def default_differs(column: Column[Any], live: str | None, dialect: SQLAlchemyDialect) -> bool | None:
@@ -36,13 +37,16 @@ def default_differs(column: Column[Any], live: str | None, dialect: SQLAlchemyDi
     wanted = default_text(column, dialect)
     if live == "nextval":
         # What SERIAL gives is no default of the models.
-        return wanted is not None
+        return wanted is not None and not wanted.lower().startswith("nextval(")
     if wanted is None or live is None:
         return wanted is not live
     mine, theirs = normal(wanted), normal(live)
     if _bare(mine) == _bare(theirs):
         return False
-    return True if _LITERAL.fullmatch(mine) and _LITERAL.fullmatch(theirs) else None
+    if _NUMBER.fullmatch(_bare(mine)) and _NUMBER.fullmatch(_bare(theirs)):
+        return float(_bare(mine)) != float(_bare(theirs))
+    # 't' and true may be the same: literals of one kind differ, those of two kinds may not.
+    return True if any(kind.fullmatch(mine) and kind.fullmatch(theirs) for kind in _LITERALS) else None
 
 
 def type_differs(wanted: str, live: str) -> bool:
@@ -52,14 +56,20 @@ def type_differs(wanted: str, live: str) -> bool:
         mine is not None
         and theirs is not None
         and mine["name"].strip() == theirs["name"].strip()
-        and (mine["arguments"] or "").replace(" ", "") != (theirs["arguments"] or "").replace(" ", "")
+        and _arguments(mine) != _arguments(theirs)
     )
+
+
+def _arguments(match: re.Match[str]) -> str:
+    # NUMERIC(10) is NUMERIC(10, 0).
+    return (match["arguments"] or "").replace(" ", "").removesuffix(",0")
 
 
 def check_text(check: CheckConstraint, dialect: SQLAlchemyDialect) -> str:
     """The condition of *check* as DDL spells it."""
     compiler = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
-    return compiler.sql_compiler.process(check.sqltext, include_table=False, literal_binds=True)
+    text = compiler.sql_compiler.process(check.sqltext, include_table=False, literal_binds=True)
+    return single_percents(text, dialect)
 
 
 def index_is_doubtful(index: Index, live: Mapping[str, Any], dialect: SQLAlchemyDialect) -> bool:
@@ -67,9 +77,11 @@ def index_is_doubtful(index: Index, live: Mapping[str, Any], dialect: SQLAlchemy
     prefix = f"{dialect.name}_"
     return (
         any(not isinstance(expression, Column) for expression in index.expressions)
-        or any(value and key.startswith(prefix) for key, value in index.dialect_kwargs.items())
+        or any(
+            key.startswith(prefix) and says_something(value) for key, value in index.dialect_kwargs.items()
+        )
         or bool(live.get("expressions") or live.get("column_sorting") or live.get("include_columns"))
-        or any((live.get("dialect_options") or {}).values())
+        or any(map(says_something, (live.get("dialect_options") or {}).values()))
     )
 
 
