@@ -7,15 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emc.dialects.sqlite.text import (
-    Clause,
-    ColumnText,
-    TableText,
-    UnreadableTextError,
-    mentions,
-    normal,
-    parse,
-)
+from emc.dialects.sqlite.text import Clause, ColumnText, TableText, parse
+from emc.dialects.sqlite.tokens import UnreadableTextError, mentions, normal
 from emc.names import ElementKind
 
 
