@@ -91,7 +91,7 @@ def classify(
                 operations.setdefault(f"{operation.phase}:{operation.id}", operation)
         except RefusedError as refused:
             refusals.append(refused.refusal)
-    unmanaged = unmanaged_elements(droppable, removals)
+    unmanaged = unmanaged_elements(droppable, removals, live)
     refusals += _sure_to_break(unmanaged, situation)
     hints = [Hint("not-convergent", target, text) for target, text in twins]
     hints += [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]

@@ -20,6 +20,7 @@ from emc.changes.base import (
     live_table,
     operation,
 )
+from emc.changes.companions import built_on, mentions
 from emc.changes.enums import named_types, take_along, types_that_go
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
@@ -88,15 +89,19 @@ class ColumnRetired(Change):
                 f"let {element} be NULL",
                 because="the new release no longer writes the column, and its inserts would fail",
             )
-        yield from _released(table, name)
+        released = list(_released(table, name))
+        yield from released
         types = types_that_go(situation)
         take_along(self.directive, types.get(element, ()))
+        gone = {one.element for one in released} | situation.removals.keys()
+        along = [f"{one.kind} {one.name}" for one in built_on(table, name) if one not in gone]
         yield operation(
             self.directive,
             Kind.DROP_COLUMN,
             element,
             Phase.CONTRACT,
-            f"drop column {element}{named_types(types.get(element, ()))}",
+            f"drop column {element}{named_types(types.get(element, ()))}"
+            + (f", and with it {', '.join(along)}" if along else ""),
             reversible=False,
             because=because_old_code("read and write it"),
         )
@@ -119,10 +124,10 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
     others = [name for name in table.columns if name != column]
     for check in table.checks:
         text = check["sqltext"]
-        if not check.get("name") or not _mentions(text, column):
+        if not check.get("name") or not mentions(text, column):
             continue
         # A CHECK of this column alone is passed by NULL, unless it asks for NULL.
-        if any(_mentions(text, other) for other in others) or re.search(
+        if any(mentions(text, other) for other in others) or re.search(
             r"\bnull\b|\bcoalesce\b", text, re.IGNORECASE
         ):
             name = str(check["name"])
@@ -134,10 +139,6 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
                 f"drop check {name} of {key}",
                 because=f"it asks for {column}, which the new release no longer writes",
             )
-
-
-def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, eq=False)

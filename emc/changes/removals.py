@@ -10,11 +10,13 @@ from alembic.operations import ops
 from sqlalchemy import Table
 
 from emc.changes.base import Unmanaged, column_element
+from emc.changes.companions import built_on
 from emc.changes.constraints import constraint_element
 from emc.changes.indexes import index_element
 from emc.errors import DeclarationError
 from emc.names import Element, ElementKind, TableKey, dotted
 from emc.operations import table_key
+from emc.schema import LiveSchema
 from emc.upgrade import Removal
 
 
@@ -120,13 +122,23 @@ _VISIT_NAMES: Mapping[Any, ElementKind] = {
 }
 
 
-def unmanaged_elements(droppable: Sequence[Element], resolved: Mapping[Element, Removal]) -> list[Unmanaged]:
+def unmanaged_elements(
+    droppable: Sequence[Element], resolved: Mapping[Element, Removal], live: LiveSchema
+) -> list[Unmanaged]:
     """What nobody has named, each with the line that names it."""
     # Whatever belongs to a table that goes, goes with it; whatever belongs to an unmanaged table is listed with it.
     tables = {element.table for element in droppable if element.kind is ElementKind.TABLE}
+    along = {
+        companion
+        for element in resolved
+        if element.kind is ElementKind.COLUMN and element.table in live.tables
+        for companion in built_on(live.tables[element.table], str(element.name))
+    }
     listed = []
     for element in sorted(droppable, key=lambda one: one.sort_key):
         if element in resolved or (element.kind is not ElementKind.TABLE and element.table in tables):
+            continue
+        if element in along:
             continue
         twins = [one for one in droppable if str(one) == str(element) and one is not element]
         escaped = str(element).replace("\\", "\\\\").replace('"', '\\"')

@@ -195,10 +195,12 @@ def without(data: Data, pair: Pair) -> Data:
 
 
 def assert_kept(before: Data, after: Data) -> None:
-    """No row of *before* is missing from *after*, or has other values there."""
+    """No row of *before* is missing from *after*, or has other values there, in the columns that *before* has."""
     for name, rows in before.items():
         for key, row in rows.items():
-            assert after[name].get(key) == row, f"{name} {key}"
+            there = after[name].get(key)
+            assert there is not None, f"{name} {key} is lost"
+            assert {column: there[column] for column in row} == row, f"{name} {key}"
 
 
 def planned(pair: Pair, engine: Engine, declare: Any = None) -> tuple[PlanReport, Any]:
