@@ -1,0 +1,46 @@
+"""What is built on a column, and goes with it?
+
+No index, unique constraint, CHECK or foreign key outlives a column that it speaks of, on any database; so whoever
+names the column has named these too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from emc.names import Element, ElementKind
+from emc.schema import LiveTable
+
+
+def mentions(text: str, column: str) -> bool:
+    """Whether *text*, a piece of SQL, speaks of *column*; in doubt it does."""
+    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def built_on(table: LiveTable, column: str) -> Iterator[Element]:
+    """The indexes and constraints of *table* that have a name and speak of *column*."""
+    for kind, name, spoken_of in _elements(table):
+        if name and any(mentions(text, column) for text in spoken_of):
+            yield Element(kind, table.key, name)
+
+
+def _elements(table: LiveTable) -> Iterator[tuple[ElementKind, str | None, Iterable[str]]]:
+    for index in table.indexes:
+        expressions = (text for text in index.get("expressions", ()) if text)
+        options = (index.get("dialect_options") or {}).values()
+        conditions = (str(option) for option in options if option is not None)
+        yield (
+            ElementKind.INDEX,
+            index["name"],
+            [*(name for name in index["column_names"] if name), *expressions, *conditions],
+        )
+    for unique in table.uniques:
+        yield ElementKind.UNIQUE, unique["name"], unique["column_names"]
+    for foreign_key in table.foreign_keys:
+        yield ElementKind.FOREIGN_KEY, foreign_key["name"], foreign_key["constrained_columns"]
+    for check in table.checks:
+        yield ElementKind.CHECK, check["name"], [check["sqltext"]]
+    for (kind, name), definition in table.definitions.items():
+        if kind is ElementKind.EXCLUSION:
+            yield kind, name, [definition]
