@@ -72,8 +72,16 @@ class Step:
     hazards: tuple[Hazard, ...] = ()
     unit: str = ""
     """Consecutive steps with the same unit run together, or not at all; never empty in a finished step."""
+    statement_locks: tuple[LockPolicy, ...] = ()
+    """With ``AUTOCOMMIT``: the policy of each statement where they differ (ADD … NOT VALID, then VALIDATE); empty:
+    ``locks`` for all."""
 
     @property
     def id(self) -> str:
         """The stable name of the step, e.g. ``drop-column:users.name``."""
         return self.operation.id
+
+    @property
+    def policies(self) -> tuple[LockPolicy, ...]:
+        """The lock policy of each statement."""
+        return self.statement_locks or (self.locks,) * len(self.statements)

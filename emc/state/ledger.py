@@ -57,16 +57,16 @@ class Entry:
     """The server's version."""
     runner: str | None = None
     """Who, as ``user@host:pid``."""
-    at: dt.datetime | None = None
-    """When it was recorded; :func:`record` fills it in."""
+    at: dt.datetime = field(default_factory=utc_now)
+    """When it was recorded, by this host's clock."""
     id: int | None = None
     """Its place in the ledger; :func:`record` fills it in."""
 
 
 def record(connection: Connection, entry: Entry) -> Entry:
-    """Write *entry* in the transaction of *connection*, and return it with its time and place."""
+    """Write *entry* in the transaction of *connection*, and return it with its place."""
     ensure(connection, LEDGER)
-    entry = dataclasses.replace(entry, at=entry.at or utc_now(), details=_blotted(entry.details))
+    entry = dataclasses.replace(entry, details=_blotted(entry.details))
     result = connection.execute(
         insert(LEDGER).values(
             at=entry.at,

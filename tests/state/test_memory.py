@@ -52,7 +52,7 @@ def test_an_entry_comes_back_whole(connection: Connection) -> None:
     recorded = record(connection, entry)
     assert entries(connection) == (recorded,)
     assert recorded.id is not None
-    assert recorded.at is not None
+    assert recorded.at == entry.at
     assert recorded.details == entry.details
 
 

@@ -1,0 +1,100 @@
+"""What does a person read when a step could not be carried out?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from emc.dialects.base import Blocker, Failure
+from emc.errors import (
+    DatabaseUnavailableError,
+    EmcError,
+    LockBudgetError,
+    PostconditionError,
+    PrivilegeError,
+    StatementFailedError,
+)
+from emc.steps import Step
+
+
+def first_line(error: DBAPIError) -> str:
+    """What the database said, without the detail and the context that follow."""
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> EmcError:
+    """The database said no, and will say so again.
+
+    :param statement: the one that it refused.
+    """
+    said = first_line(error)
+    what = f"{step.operation.description} ({step.id})"
+    if failure is Failure.FORBIDDEN:
+        return PrivilegeError(
+            f"{what}: the role that emc connects as may not do that: {said}\n  {statement}",
+            remedy="Grant what is missing, or connect as the owner of the table; then run the command again.",
+        )
+    if failure is Failure.INTEGRITY:
+        remedy = (
+            "Some rows do not satisfy it. Correct them, or declare how they are to be corrected (fill, deduplicate,"
+            " orphans); then run the command again."
+        )
+    else:
+        remedy = "What was done so far is kept. Remove the cause, then run the command again."
+    return StatementFailedError(
+        f"{what}: the database refused a statement: {said}\n  {statement}",
+        step=step.id,
+        statement=statement,
+        remedy=remedy,
+    )
+
+
+def without_result(step: Step) -> PostconditionError:
+    """The statements of *step* ran, and nothing came of it."""
+    return PostconditionError(
+        f"{step.operation.description} ({step.id}): the statements ran, and yet the catalog does not show that"
+        f" {step.postcondition.expects}.",
+        step=step.id,
+        remedy="Look at the table; something may have undone it at the same time (an event trigger, another tool)."
+        " Then run the command again.",
+    )
+
+
+def unreachable(step: Step, reconnects: int, error: DBAPIError) -> DatabaseUnavailableError:
+    """The connection was lost, and lost again.
+
+    :param reconnects: how often.
+    """
+    return DatabaseUnavailableError(
+        f"{step.operation.description} ({step.id}): the connection to the database was lost {reconnects} times,"
+        f" the last time with: {first_line(error)}",
+        remedy="Whether the step was carried out cannot be told from here. When the database is back, run the command"
+        " again: it looks first.",
+    )
+
+
+def budget_spent(
+    step: Step, attempts: int, seconds: float, blockers: Sequence[Blocker], error: DBAPIError
+) -> LockBudgetError:
+    """The lock was not to be had.
+
+    :param seconds: since the first attempt.
+    """
+    message = (
+        f"{step.operation.description} ({step.id}): no lock in {attempts} attempts within {seconds:.0f} s:"
+        f" {first_line(error)}. Everything done before is kept."
+    )
+    for blocker in blockers:
+        message += (
+            f"\n  session {blocker.session} of user {blocker.user}, in a transaction for {blocker.seconds:.0f} s:"
+            f" {blocker.query}"
+        )
+    sessions = ", ".join(blocker.session for blocker in blockers)
+    remedy = (
+        f"Let session {sessions} finish or end it, then run the command again."
+        if blockers
+        else "Run the command again when fewer long transactions are open."
+    )
+    return LockBudgetError(message, step=step.id, attempts=attempts, blockers=blockers, remedy=remedy)

@@ -1,0 +1,45 @@
+"""How patiently does emc ask for a lock?
+
+A statement that waits for an exclusive lock stalls everybody who comes after it, so each attempt waits briefly and the
+pauses between attempts are long. No attempt is without a timeout, the last one neither.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Attempts, timeouts and pauses; lengths of time are in seconds."""
+
+    lock_timeout_first: float = 0.1
+    lock_timeout_cap: float = 1.0
+    """The timeout doubles with each attempt up to this."""
+    attempts: int = 40
+    budget: float = 600.0
+    """No attempt begins later than so long after the first."""
+    pause_first: float = 0.25
+    pause_factor: float = 1.7
+    pause_cap: float = 30.0
+    reconnects: int = 10
+    """How often a lost connection is made again."""
+    blockers_after: int = 3
+    """Failed attempts after which the sessions in the way are looked up."""
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    """A number from 0 to 1: the share of the pause that is taken, so that two runners drift apart (full jitter)."""
+
+    def lock_timeout(self, attempt: int) -> float:
+        """Seconds to wait for a lock in the *attempt*-th attempt, counted from 1."""
+        # The exponent is capped too: 2.0 ** 1100 does not fit into a float.
+        return min(self.lock_timeout_cap, self.lock_timeout_first * 2.0 ** min(attempt - 1, 60))
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after the *attempt*-th attempt failed."""
+        longest = self.pause_first * self.pause_factor ** min(attempt - 1, 60)
+        return min(self.pause_cap, longest) * self.random()

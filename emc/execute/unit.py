@@ -1,0 +1,409 @@
+"""How is one unit of steps carried out, so that a crash, a lock or a lost connection anywhere does no harm?
+
+In the order of work: the lease is ours; the catalog does not show the result already; the gates say yes, in the
+transaction that drops; the statements; the catalog shows the result; the ledger says so.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from emc.dialects.base import Blocker, Dialect, Failure
+from emc.errors import EmcError, LeaseLostError
+from emc.execute.events import StepEvent, StepState
+from emc.execute.guard import refuse_subtractive
+from emc.execute.messages import budget_spent, first_line, refused, unreachable, without_result
+from emc.execute.retry import RetryPolicy
+from emc.names import TableKey
+from emc.phases import Phase
+from emc.state.lease import Lease
+from emc.state.ledger import Entry, Event, entries, record
+from emc.steps import LockPolicy, Step, Transaction
+
+FOUND_DONE = "found done after a lost connection"
+"""The outcome that the ledger keeps when a connection was lost, and the statements had run all the same."""
+
+
+def run_unit(
+    engine: Engine,
+    dialect: Dialect,
+    steps: Sequence[Step],
+    *,
+    lease: Lease,
+    release: str | None,
+    phase: Phase,
+    confirm: Callable[[Connection], Mapping[str, Any]] | None = None,
+    rerender: Callable[[Connection], Sequence[Step]] | None = None,
+    retry: RetryPolicy | None = None,
+    report: Callable[[StepEvent], None] = lambda _: None,
+) -> None:
+    """Carry out *steps*, which share one unit, or find that the catalog shows their results already.
+
+    :param lease: confirmed before each attempt, in its transaction.
+    :param release: the label for the ledger.
+    :param phase: in ``EXPAND``, whatever is subtractive is refused before it reaches the server.
+    :param confirm: asks the gates once more, in the transaction of the statements; raises to stop, else answers the
+        evidence for the ledger. Where statements commit by themselves it is asked before the first of each attempt.
+    :param rerender: the same steps as the live schema of a connection asks for now; those that are done may be left
+        out. Asked where the steps may no longer fit: some results are there already, or statements that commit by
+        themselves were interrupted. Without it the statements that did not succeed are sent again.
+    :param retry: how patiently to ask for locks.
+    :param report: hears what happens to each step.
+    :raises SubtractiveStatementError: in expand, a statement takes something away.
+    :raises LeaseLostError: another emc has taken over.
+    :raises LockBudgetError: a lock was not to be had within the budget.
+    :raises PrivilegeError: the database does not allow a statement to this role.
+    :raises StatementFailedError: the database refused a statement.
+    :raises PostconditionError: the statements ran, and the catalog does not show their result.
+    :raises DatabaseUnavailableError: the connection was lost and could not be had again.
+    :raises EmcError: whatever *confirm* raises.
+    """
+    if not steps:
+        return
+    unit = _Unit(
+        engine, dialect, steps, lease, release, phase, confirm, rerender, retry or RetryPolicy(), report
+    )
+    unit.run()
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """One statement, with what it belongs to."""
+
+    step: Step
+    sql: str
+    policy: LockPolicy
+
+
+class _Unit:
+    """The course of one unit."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        steps: Sequence[Step],
+        lease: Lease,
+        release: str | None,
+        phase: Phase,
+        confirm: Callable[[Connection], Mapping[str, Any]] | None,
+        rerender: Callable[[Connection], Sequence[Step]] | None,
+        retry: RetryPolicy,
+        report: Callable[[StepEvent], None],
+    ) -> None:
+        self.engine = engine
+        self.dialect = dialect
+        self.lease = lease
+        self.release = release
+        self.phase = phase
+        self.confirm = confirm
+        self.rerender = rerender
+        self.retry = retry
+        self.report = report
+
+        self.run_id = uuid.uuid4().hex
+        """Tells the ledger's entries of this run from those of others."""
+        self.steps: dict[str, Step] = {}
+        """Every step of the unit, in its newest form: all their postconditions have to hold in the end."""
+        self.queue: list[_Statement] = []
+        """What is left to send, in order."""
+        self.transaction = steps[0].transaction
+        self.adopt(steps)
+        self.sent: dict[str, list[str]] = {step.id: [] for step in steps}
+        """By step, the statements that took effect, or may have."""
+        self.evidence: Mapping[str, Any] = {}
+
+        self.attempt = 0
+        self.begun = retry.clock()
+        self.attempt_begun = self.begun
+        self.reconnects = 0
+        self.announced = False
+        self.asking = False
+        """The gates are being asked."""
+        self.before: frozenset[str] = frozenset()
+        """Steps whose results were there before anything was sent."""
+        self.stale = False
+        """What is left to send may no longer fit what is there."""
+        self.ours = False
+        """Statements of ours may have taken effect."""
+        self.lost = False
+        """A connection was lost while statements of ours were under way."""
+        self.sending: _Statement | None = None
+
+    def adopt(self, steps: Sequence[Step]) -> None:
+        """Send the statements of *steps* from now on."""
+        refuse_subtractive(steps, self.phase)
+        kinds = {step.transaction for step in steps}
+        if len(kinds) > 1:
+            raise ValueError(f"the steps of one unit meet transactions in several ways: {sorted(kinds)}")
+        self.transaction = kinds.pop() if kinds else self.transaction
+        self.steps.update({step.id: step for step in steps})
+        self.queue = [
+            _Statement(step, sql, policy)
+            for step in steps
+            for sql, policy in zip(step.statements, step.policies, strict=True)
+        ]
+
+    # -- the course ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            state = self.carry_out()
+        except LeaseLostError:
+            raise  # The ledger is the successor's now.
+        except EmcError as error:
+            self.report_failure(error)
+            raise
+        seconds = self.retry.clock() - self.attempt_begun
+        for step in self.steps.values():
+            if state is StepState.SKIPPED or self.found(step):
+                self.report(StepEvent(StepState.SKIPPED, step, self.attempt))
+            else:
+                self.report(StepEvent(StepState.DONE, step, self.attempt, seconds=seconds))
+
+    def carry_out(self) -> StepState:
+        while True:
+            self.attempt += 1
+            self.attempt_begun = self.retry.clock()
+            self.sending, self.asking = None, False
+            try:
+                fresh = self.derive_if_stale()
+                if self.transaction is Transaction.AUTOCOMMIT:
+                    state = self.apart(fresh=fresh)
+                else:
+                    state = self.together(fresh=fresh)
+            except DBAPIError as error:
+                self.recover(error)
+            else:
+                if state is not None:
+                    return state
+                self.attempt -= 1  # Nothing was asked for that could have been refused.
+
+    def derive_if_stale(self) -> bool:
+        if not self.stale or self.rerender is None:
+            return False
+        with self.dialect.reading(self.engine) as connection:
+            if not all(self.held(connection)):
+                self.adopt(self.rerender(connection))
+        self.stale = False
+        return True
+
+    # -- one attempt --------------------------------------------------------------------------------------------
+
+    def together(self, *, fresh: bool) -> StepState | None:
+        """All in one transaction: the gates' last look, the statements, their result, and the ledger's entry."""
+        weak = bool(self.queue) and all(one.policy is LockPolicy.WEAK for one in self.queue)
+        with self.open(self.transaction, LockPolicy.WEAK if weak else LockPolicy.SHORT) as connection:
+            if self.look(connection, fresh=fresh):
+                if self.ours:
+                    self.record(connection)
+                return StepState.DONE if self.ours else StepState.SKIPPED
+            if self.stale:
+                return None
+            self.ask_gates(connection)
+            for one in self.queue:
+                self.send(connection, one)
+            self.sending = None
+            self.demand(connection)
+            self.sent = {step_id: [] for step_id in self.steps}
+            for one in self.queue:
+                self.sent[one.step.id].append(one.sql)
+            self.lost = self.ours = False
+            self.record(connection)
+            # From here on only the commit can fail, and then nobody knows whether it took place.
+            self.ours = True
+        return StepState.DONE
+
+    def apart(self, *, fresh: bool) -> StepState | None:
+        """Each statement in a transaction of its own: the gates before the first, the ledger after the last."""
+        asked = False
+        while self.queue or not asked:
+            policy = self.queue[0].policy if self.queue else LockPolicy.SHORT
+            with self.open(Transaction.AUTOCOMMIT, policy) as connection:
+                if asked:
+                    self.lease.confirm(connection)
+                elif self.look(connection, fresh=fresh):
+                    break
+                elif self.stale:
+                    return None
+                else:
+                    self.ask_gates(connection)
+                    asked = True
+                while self.queue and self.queue[0].policy is policy:
+                    one = self.queue[0]
+                    self.ours, self.lost = True, False
+                    self.send(connection, one)
+                    self.sent.setdefault(one.step.id, []).append(one.sql)
+                    self.queue.pop(0)
+        self.sending = None
+        if not asked and not self.ours:
+            return StepState.SKIPPED
+        with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
+            self.demand(connection)
+            self.record(connection)
+        return StepState.DONE
+
+    def open(self, transaction: Transaction, locks: LockPolicy) -> AbstractContextManager[Connection]:
+        return self.dialect.open(self.engine, transaction, locks, self.retry.lock_timeout(self.attempt))
+
+    def look(self, connection: Connection, *, fresh: bool) -> bool:
+        """Whether the catalog shows every result already; sets ``stale`` where it shows some and not others."""
+        self.lease.confirm(connection)
+        held = self.held(connection)
+        if not self.ours:
+            self.before = frozenset(one for one, holds in zip(self.steps, held, strict=True) if holds)
+        if any(held) and not all(held) and not fresh and not self.announced and self.rerender is not None:
+            self.stale = True
+        return all(held)
+
+    def held(self, connection: Connection) -> list[bool]:
+        return [_holds(connection, step) for step in self.steps.values()]
+
+    def ask_gates(self, connection: Connection) -> None:
+        if not self.announced:
+            for step in self.steps.values():
+                self.report(StepEvent(StepState.STARTED, step, self.attempt))
+            self.announced = True
+        if self.confirm is not None:
+            self.asking = True
+            self.evidence = self.confirm(connection)
+            self.asking = False
+
+    def send(self, connection: Connection, one: _Statement) -> None:
+        self.sending = one
+        # As it is: neither % nor : in a literal or an operator may be taken for a parameter.
+        connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
+
+    def demand(self, connection: Connection) -> None:
+        for step in self.steps.values():
+            if not _holds(connection, step):
+                raise without_result(step)
+
+    # -- what went wrong ----------------------------------------------------------------------------------------
+
+    def recover(self, error: DBAPIError) -> None:
+        """Wait for the next attempt, or raise."""
+        failure = self.dialect.failure(error)
+        if failure is Failure.DISCONNECTED:
+            self.reconnects += 1
+            self.lost = self.lost or self.ours
+            if self.reconnects > self.retry.reconnects:
+                raise unreachable(self.at, self.reconnects, error) from error
+        elif failure is not Failure.LOCKED:
+            raise refused(failure, self.at, self.statement(error), error) from error
+        # What commits by itself may be half done. A transaction is done or not, which the next look tells.
+        self.stale = self.transaction is Transaction.AUTOCOMMIT and self.ours
+        if self.transaction is not Transaction.AUTOCOMMIT and failure is Failure.LOCKED:
+            self.ours = False
+        self.wait(error, failure)
+
+    def wait(self, error: DBAPIError, failure: Failure) -> None:
+        pause = self.retry.pause(self.attempt)
+        spent = self.retry.clock() - self.begun
+        over = self.attempt >= self.retry.attempts or spent + pause > self.retry.budget
+        blockers: tuple[Blocker, ...] = ()
+        if failure is Failure.LOCKED and (over or self.attempt >= self.retry.blockers_after):
+            blockers = self.blockers()
+        if over:
+            raise budget_spent(self.at, self.attempt, spent, blockers, error) from error
+        self.report(
+            StepEvent(StepState.WAITING, self.at, self.attempt, blockers, pause, reason=first_line(error))
+        )
+        self.retry.sleep(pause)
+
+    @property
+    def at(self) -> Step:
+        """The step that is under way."""
+        return self.sending.step if self.sending is not None else next(iter(self.steps.values()))
+
+    def statement(self, error: DBAPIError) -> str:
+        return self.sending.sql if self.sending is not None else error.statement or ""
+
+    def blockers(self) -> tuple[Blocker, ...]:
+        keys = {key for step in self.steps.values() for key in _tables(step)}
+        try:
+            with self.dialect.reading(self.engine) as connection:
+                return tuple(self.dialect.blockers(connection, sorted(keys, key=lambda key: key.sort_key)))
+        except DBAPIError:
+            # Asked only to be shown: a role that may not see other sessions waits without their names.
+            return ()
+
+    # -- the ledger ---------------------------------------------------------------------------------------------
+
+    def record(self, connection: Connection) -> None:
+        for step in self.steps.values():
+            # After a lost connection the entry may be there, if the transaction was committed.
+            if self.found(step) or (self.lost and self.recorded(connection, step)):
+                continue
+            details: dict[str, Any] = {
+                "expects": step.postcondition.expects,
+                "statements": self.sent.get(step.id, []),
+                "evidence": self.evidence,
+                "seconds": round(self.retry.clock() - self.attempt_begun, 3),
+                "attempts": self.attempt,
+                "run": self.run_id,
+            }
+            if self.lost:
+                details["outcome"] = FOUND_DONE
+            record(connection, self.entry(connection, Event.DONE, step, details))
+
+    def found(self, step: Step) -> bool:
+        """Whether the result of *step* was there before, and nothing of ours was sent for it."""
+        return step.id in self.before and not self.sent.get(step.id)
+
+    def recorded(self, connection: Connection, step: Step) -> bool:
+        return any(
+            entry.details.get("run") == self.run_id
+            for entry in entries(connection, operation=step.id, limit=1)
+            if entry.event is Event.DONE
+        )
+
+    def report_failure(self, error: EmcError) -> None:
+        """Tell whoever watches, and note in the ledger what was tried and why it was given up."""
+        self.report(StepEvent(StepState.FAILED, self.at, self.attempt, reason=error.message))
+        if not self.announced or (self.asking and not self.ours):
+            return  # Nothing was tried: a gate's no is an answer, and the next one may differ.
+        details = {
+            "error": error.message,
+            "statement": self.sending.sql if self.sending is not None else None,
+            "attempts": self.attempt,
+            "run": self.run_id,
+        }
+        try:
+            with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
+                record(connection, self.entry(connection, Event.FAILED, self.at, details))
+        except (SQLAlchemyError, EmcError) as problem:
+            error.add_note(f"The ledger could not be told: {problem}")
+
+    def entry(self, connection: Connection, event: Event, step: Step, details: Mapping[str, Any]) -> Entry:
+        return Entry(
+            event=event,
+            release=self.release,
+            phase=self.phase,
+            operation=step.id,
+            details=details,
+            server=self.dialect.server_version(connection),
+            runner=str(self.lease.runner),
+        )
+
+
+def _holds(connection: Connection, step: Step) -> bool:
+    probe = step.postcondition.sql
+    return bool(connection.exec_driver_sql(probe, execution_options={"no_parameters": True}).scalar())
+
+
+def _tables(step: Step) -> list[TableKey]:
+    """The tables that the statements of *step* may have to lock."""
+    keys = [step.operation.element.table]
+    directive: Any = step.operation.directive
+    referent = getattr(directive, "referent_table", None)
+    if referent:
+        keys.append(TableKey(directive.kw.get("referent_schema"), str(referent)))
+    return keys

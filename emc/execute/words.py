@@ -1,0 +1,157 @@
+"""Which words does a statement consist of, once its literals and comments are out of the way?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlparse import lexer
+from sqlparse import tokens as T  # noqa: N812  # sqlparse's own name for it.
+
+CARRIED_OUT = "/*!"
+"""Stands for a comment that MySQL or MariaDB carries out."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word: a keyword or a plain name, a quoted name, a literal or a mark."""
+
+    text: str
+    """As written, without quotes; empty for a literal."""
+    plain: bool
+    """Whether it can be a keyword: it is not quoted, and no literal."""
+
+    @property
+    def keyword(self) -> str:
+        """In capitals; empty where it cannot be a keyword."""
+        return self.text.upper() if self.plain else ""
+
+
+class Words:
+    """The words of one statement, read from the left."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._words = tuple(words)
+        self._at = 0
+
+    def fresh(self) -> Words:
+        """The same words, from the beginning."""
+        return Words(self._words)
+
+    @property
+    def _left(self) -> tuple[Word, ...]:
+        return self._words[self._at :]
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the statement begins with ``CREATE OR REPLACE``."""
+        return [word.keyword for word in self._words[1:3]] == ["OR", "REPLACE"]
+
+    def next(self) -> str:
+        """Take one word, in capitals; empty at the end, or where it cannot be a keyword."""
+        if self._at == len(self._words):
+            return ""
+        self._at += 1
+        return self._words[self._at - 1].keyword
+
+    def skip(self, *keywords: str) -> None:
+        """Take words as long as they are among *keywords*."""
+        while self._left and self._left[0].keyword in keywords:
+            self._at += 1
+
+    def name(self) -> str | None:
+        """Take a name, and answer its last part: ``users`` of ``"billing".users``."""
+        name: str | None = None
+        while self._left:
+            name = self._left[0].text or None
+            self._at += 1
+            if not (self._left and self._left[0].keyword == "."):
+                break
+            self._at += 1
+        return name
+
+    def begins(self, *keywords: str) -> bool:
+        """Whether the words that are left begin with *keywords*."""
+        return tuple(word.keyword for word in self._left[: len(keywords)]) == keywords
+
+    def begins_one_of(self, keywords: Collection[str]) -> bool:
+        """Whether the next word is among *keywords*."""
+        return bool(self._left) and self._left[0].keyword in keywords
+
+    def holds(self, keywords: Collection[str]) -> bool:
+        """Whether any word that is left is among *keywords*."""
+        return any(word.keyword in keywords for word in self._left)
+
+    def holds_in_a_row(self, *keywords: str) -> bool:
+        """Whether *keywords* stand side by side somewhere among the words that are left."""
+        left = [word.keyword for word in self._left]
+        return any(tuple(left[at : at + len(keywords)]) == keywords for at in range(len(left)))
+
+    def split(self, mark: str) -> Iterator[Words]:
+        """The words that are left, parted at every *mark* outside parentheses."""
+        depth, part = 0, list[Word]()
+        for word in self._left:
+            depth += {"(": 1, ")": -1}.get(word.keyword, 0)
+            if word.keyword == mark and depth == 0:
+                yield Words(part)
+                part = []
+            else:
+                part.append(word)
+        yield Words(part)
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def __str__(self) -> str:
+        return " ".join(word.text or "…" for word in self._left)
+
+
+def statements_of(sql: str) -> list[Words]:
+    """The statements in *sql*, in every reading of it that a database may have.
+
+    A backslash before a quote keeps a string open on MySQL and in PostgreSQL's ``E'…'``, and does not elsewhere; ``#``
+    begins a comment on MySQL, and is an operator elsewhere. What would be a statement in any reading counts.
+    """
+    readings = list(
+        dict.fromkeys([sql, sql.replace("\\", "/"), sql.replace("#", "/"), re.sub(r"[\\#]", "/", sql)])
+    )
+    return [words for reading in readings for words in _parted(_words(reading))]
+
+
+def _words(sql: str) -> list[Word]:
+    words: list[Word] = []
+    for kind, text in lexer.tokenize(sql):  # type: ignore[no-untyped-call]
+        if kind in T.Comment:
+            # MySQL and MariaDB carry out comments that begin so.
+            if re.match(r"/\*M?!", text):
+                words.append(Word(CARRIED_OUT, plain=True))
+        elif kind in T.Whitespace:
+            continue
+        elif kind in T.String.Symbol or (kind in T.Name and text[:1] in {"`", "["}):
+            quote = text[-1:]
+            words.append(Word(text[1:-1].replace(quote * 2, quote), plain=False))
+        elif kind in T.Literal:
+            words.append(Word("", plain=False))
+        else:
+            words += [Word(part, plain=True) for part in text.split()]
+    return words
+
+
+def _parted(words: Sequence[Word]) -> Iterator[Words]:
+    """*words* parted at semicolons, except those within the body of a routine (BEGIN … END)."""
+    part: list[Word] = []
+    depth = 0
+    for word in words:
+        if part and part[0].keyword == "CREATE":
+            # A routine may hold CASE … END too.
+            opens = word.keyword in {"BEGIN", "CASE"}
+            depth += 1 if opens else -1 if word.keyword == "END" and depth else 0
+        if word.keyword == ";" and depth == 0:
+            if part:
+                yield Words(part)
+            part = []
+        else:
+            part.append(word)
+    if part:
+        yield Words(part)

@@ -1,0 +1,145 @@
+"""Runs units of steps, and keeps what happened."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from alembic.operations import ops
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from emc.dialects.base import Dialect
+from emc.errors import EmcError
+from emc.execute import RetryPolicy, StepEvent, StepState, run_unit
+from emc.names import Element, ElementKind, TableKey
+from emc.operations import Kind, Operation
+from emc.phases import Phase
+from emc.state import Entry, Lease, Runner, acquire, entries
+from emc.steps import LockPolicy, Probe, Step, Transaction
+from tests.execute.simple import simple_dialect
+
+
+def step(
+    name: str,
+    *statements: str,
+    holds: str,
+    phase: Phase = Phase.CONTRACT,
+    kind: str = Kind.DROP_COLUMN,
+    **more: Any,
+) -> Step:
+    """A step about column *name* of users that sends *statements* and is done when *holds* answers true."""
+    operation = Operation(
+        ops.ExecuteSQLOp("SELECT 1"),
+        kind,
+        Element(ElementKind.COLUMN, TableKey(None, "users"), name),
+        phase,
+        f"do something with users.{name}",
+    )
+    return Step(operation, statements, Probe(holds, f"{name} is done"), unit="1", **more)
+
+
+class Course:
+    """Runs units on one engine, and keeps what happened."""
+
+    def __init__(self, engine: Engine, dialect: Dialect, lease: Lease | None = None) -> None:
+        self.engine = engine
+        self.dialect = dialect
+        self.lease: Lease = lease or acquire(engine, dialect, command="emc test")
+        self.events: list[StepEvent] = []
+        self.opened: list[tuple[Transaction, LockPolicy, float]] = []
+        self.pauses: list[float] = []
+        self.on_pause: list[Callable[[], None]] = []
+        """What happens during the first pause, the second, …"""
+        self.after_open: Callable[[Connection], None] = lambda _: None
+        self.after_commit: Callable[[], None] = lambda: None
+        original = dialect.open
+
+        def opened(
+            engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
+        ) -> AbstractContextManager[Connection]:
+            self.opened.append((transaction, locks, lock_timeout))
+
+            @contextmanager
+            def both() -> Iterator[Connection]:
+                with original(engine, transaction, locks, lock_timeout) as connection:
+                    self.after_open(connection)
+                    yield connection
+                self.after_commit()
+
+            return both()
+
+        dialect.open = opened  # type: ignore[method-assign]
+
+    def pause(self, seconds: float) -> None:
+        """Let no time pass, and do what is to happen meanwhile."""
+        self.pauses.append(seconds)
+        if self.on_pause:
+            self.on_pause.pop(0)()
+
+    def run(self, *steps: Step, **more: Any) -> None:
+        """Run *steps* as one unit."""
+        retry = {"lock_timeout_first": 0.01, "lock_timeout_cap": 0.05, "attempts": 6, **more.pop("retry", {})}
+        run_unit(
+            self.engine,
+            self.dialect,
+            steps,
+            lease=more.pop("lease", self.lease),
+            release="2026.2",
+            phase=more.pop("phase", Phase.CONTRACT),
+            retry=RetryPolicy(sleep=self.pause, **retry),
+            report=self.events.append,
+            **more,
+        )
+
+    def fail(self, kind: type[EmcError], *steps: Step, **more: Any) -> Any:
+        """Run *steps*, see them fail, and answer the error."""
+        with pytest.raises(kind) as caught:
+            self.run(*steps, **more)
+        return caught.value
+
+    @property
+    def states(self) -> list[StepState]:
+        """What happened, in order."""
+        return [event.state for event in self.events]
+
+    @property
+    def ledger(self) -> tuple[Entry, ...]:
+        """What was recorded."""
+        with self.engine.connect() as connection:
+            return entries(connection)
+
+    def sql(self, statement: str) -> Any:
+        """The first value that a statement answers, if it answers any."""
+        with self.engine.begin() as connection:
+            result = connection.exec_driver_sql(statement)
+            return result.scalar() if result.returns_rows else None
+
+    def columns(self, table: str = "users") -> list[str]:
+        """The columns of a table."""
+        with self.engine.connect() as connection:
+            return list(connection.exec_driver_sql(f"SELECT * FROM {table}").keys())
+
+
+def make_course(engine: Engine) -> Course:
+    """A course with a table of users."""
+    made = Course(engine, simple_dialect(engine))
+    made.sql("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+    made.sql("INSERT INTO users VALUES (1, 'ann'), (2, NULL)")
+    made.opened.clear()
+    return made
+
+
+def has_table(name: str, engine: Engine) -> str:
+    """A probe: is there a table *name*?"""
+    if engine.dialect.name == "sqlite":
+        return f"SELECT count(*) FROM sqlite_master WHERE name = '{name}'"
+    return f"SELECT to_regclass('{name}') IS NOT NULL"
+
+
+STRANGER = Runner("elsewhere", 1, "bob", None)
+
+
+def disconnected() -> DBAPIError:
+    """What SQLAlchemy raises when the connection has gone."""
+    return DBAPIError("COMMIT", None, Exception("server closed the connection"), connection_invalidated=True)
