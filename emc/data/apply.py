@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, bindparam, cast, de
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ClauseElement
-from sqlalchemy.types import NullType
 
 from emc.data.walk import Key, Walk
 from emc.errors import EmcError
@@ -163,7 +162,7 @@ def _write(
     """Write to each row that still is as it was read; answers to how many."""
     table = walk.work.table
     unchanged = [
-        *(column == bindparam(f"emc_key_{at}", type_=NullType()) for at, column in enumerate(walk.columns)),
+        *(column == bindparam(f"emc_key_{at}", type_=column.type) for at, column in enumerate(walk.columns)),
         walk.work.pending,
     ]
     if writes[0].was:

@@ -62,6 +62,7 @@ class Batches:
         self.locked_out = 0
         """Rows of this pass that were passed over because somebody else held them."""
         self._rows_before = 0
+        self._left_before: int | None = None
         self._cap: int | None = None
         self._locked_in_a_row = 0
         self._connections_lost = 0
@@ -86,9 +87,13 @@ class Batches:
         else:
             self.progress = dataclasses.replace(self.progress, rows_done=found.rows_done)
 
-    def next_pass(self) -> None:
-        """Walk from the beginning again."""
+    def next_pass(self, left: int) -> None:
+        """Walk from the beginning again.
+
+        :param left: how many rows are pending now.
+        """
         self.settled = self.lost = self.locked_out = 0
+        self._left_before = left
         self.progress = dataclasses.replace(
             self.progress, cursor=None, pass_number=self.progress.pass_number + 1
         )
@@ -122,6 +127,16 @@ class Batches:
     def left(self) -> int:
         """How many rows are pending."""
         return self._read(lambda connection: rows_left(connection, self.work))
+
+    def has_settled(self, left: int) -> bool:
+        """Whether this pass took rows out of the condition.
+
+        :param left: how many rows are pending at its end.
+        """
+        if self.walk.is_physical and self._left_before is not None:
+            # A row that is written moves out of the batch, pending or not, so only all rows together can tell.
+            return left < self._left_before
+        return self.settled > 0
 
     def failed_left(self) -> int:
         """How many of the rows that failed are still pending; forgets the others."""
@@ -215,7 +230,7 @@ class Batches:
             rows = and_(walk.after(progress.cursor), walk.up_to(upper))
             # The first pass is taken at its word. A later one has to show that it gets rows out of the
             # condition: writing the same values again and again is no progress.
-            again = progress.pass_number > 1
+            again = progress.pass_number > 1 and not walk.is_physical
             before = walk.pending(connection, rows) if again else 0
             applied: Applied = apply(
                 connection, walk, rows, self.failed, others_write=self.dialect.concurrent_sessions
@@ -311,9 +326,8 @@ class Batches:
     # -- connections -------------------------------------------------------------------------------------
 
     def _open(self) -> AbstractContextManager[Connection]:
-        return self.dialect.open(
-            self.engine, Transaction.TOGETHER, LockPolicy.SHORT, self.policy.lock_timeout
-        )
+        # WEAK: a batch takes as long as it takes, but waits for the rows of others no longer than the lock timeout.
+        return self.dialect.open(self.engine, Transaction.TOGETHER, LockPolicy.WEAK, self.policy.lock_timeout)
 
     def _read(self, question: Callable[[Connection], _T]) -> _T:
         while True:

@@ -170,7 +170,7 @@ class _Run:
                 return self._result(Outcome.FAILED, left)
             if ended_early is not None:
                 return self._result(ended_early, left)
-            if batches.settled == 0 and not is_resumed:
+            if not is_resumed and not batches.has_settled(left):
                 if batches.locked_out:
                     raise LockBudgetError(
                         f"{left} rows of {batches.work.key} stayed locked by other sessions, so {batches.work.name} "
@@ -182,7 +182,7 @@ class _Run:
                     return self._result(Outcome.FAILED if failed_left else Outcome.STUCK, left)
             else:
                 races = 0
-            batches.next_pass()
+            batches.next_pass(left)
 
     def _pass(self, total: int) -> Outcome | None:
         batches = self.batches

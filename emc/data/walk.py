@@ -41,22 +41,24 @@ class Walk:
 
     work: Work
     columns: tuple[ColumnElement[Any], ...]
+    is_physical: bool = False
+    """Whether it goes by the address of a row, which may change when the row is written."""
 
     def after(self, key: Key | None) -> ColumnElement[bool]:
         """The rows behind *key*; ``None``: all."""
         if key is None:
             return true()
-        behind: ColumnElement[bool] = _side(self.columns) > _side(_bound(key))
+        behind: ColumnElement[bool] = _side(self.columns) > _side(self._bound(key))
         return behind
 
     def up_to(self, key: Key) -> ColumnElement[bool]:
         """The rows up to *key*, itself included."""
-        before: ColumnElement[bool] = _side(self.columns) <= _side(_bound(key))
+        before: ColumnElement[bool] = _side(self.columns) <= _side(self._bound(key))
         return before
 
     def is_at(self, key: Key) -> ColumnElement[bool]:
         """The row with *key*."""
-        return and_(*(column == bound for column, bound in zip(self.columns, _bound(key), strict=True)))
+        return and_(*(column == bound for column, bound in zip(self.columns, self._bound(key), strict=True)))
 
     def last(self, connection: Connection) -> Key | None:
         """The key of the last row; ``None`` if there is none."""
@@ -103,6 +105,11 @@ class Walk:
             found.update(tuple(row) for row in connection.execute(query))
         return found
 
+    def _bound(self, key: Key) -> list[Any]:
+        return [
+            bindparam(None, value, type_=column.type) for value, column in zip(key, self.columns, strict=True)
+        ]
+
     def _labelled(self) -> list[ColumnElement[Any]]:
         return [column.label(f"emc_key_{at}") for at, column in enumerate(self.columns)]
 
@@ -120,15 +127,11 @@ def walk_of(dialect: Dialect, work: Work) -> Walk:
             f"Table {work.key} has no key that tells its rows apart, so {work.name} cannot go through it in batches.",
             remedy="Add a primary key, or a unique constraint on columns that are NOT NULL.",
         )
-    return Walk(work, (type_coerce(row_id, NullType()),))
+    return Walk(work, (row_id,), is_physical=True)
 
 
 def _side(columns: Sequence[Any]) -> Any:
     return columns[0] if len(columns) == 1 else tuple_(*columns)
-
-
-def _bound(key: Key) -> list[Any]:
-    return [bindparam(None, value, type_=NullType()) for value in key]
 
 
 def _key(row: Any) -> Key | None:

@@ -32,6 +32,8 @@ def live_table(live: LiveTable, model: Table | None) -> Table:
             for name, reflected in live.columns.items()
         ),
         schema=live.key.schema,
+        # How the table is stored (partitioned, without rowid) decides whether its rows have addresses.
+        **(dict(model.kwargs) if model is not None else {}),
     )
 
 

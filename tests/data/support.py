@@ -4,40 +4,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Table, inspect, literal_column, text
+from sqlalchemy import Engine, inspect, text
 
 from emc.data import BatchPolicy, Result, run
-from emc.dialects.base import Dialect
+from emc.dialects import dialect_of
 from emc.names import TableKey
 from emc.schema import LiveSchema, LiveTable
 from emc.state.lease import acquire
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, all_work
-from tests.execute.simple import SimplePostgreSQL, SimpleSQLite
 
-QUICK = BatchPolicy(sleep=lambda seconds: None)
+QUICK = BatchPolicy(sleep=lambda _: None)
 """The defaults, without waiting."""
-
-
-class SQLite(SimpleSQLite):
-    """SQLite, with rows that can be addressed."""
-
-    def row_id(self, table: Table) -> ColumnElement[Any]:
-        """The rowid."""
-        return literal_column("rowid")
-
-
-class PostgreSQL(SimplePostgreSQL):
-    """PostgreSQL, with rows that can be addressed."""
-
-    def row_id(self, table: Table) -> ColumnElement[Any]:
-        """The ctid."""
-        return literal_column("ctid")
-
-
-def dialect_for(engine: Engine) -> Dialect:
-    """The dialect of *engine*."""
-    return {"sqlite": SQLite, "postgresql": PostgreSQL}[engine.dialect.name]()
 
 
 def live_of(engine: Engine) -> LiveSchema:
@@ -53,7 +31,9 @@ def live_of(engine: Engine) -> LiveSchema:
             primary_key=inspector.get_pk_constraint(name),
             foreign_keys=inspector.get_foreign_keys(name),
             uniques=uniques,
-            indexes=[index for index in inspector.get_indexes(name) if not index.get("duplicates_constraint")],
+            indexes=[
+                index for index in inspector.get_indexes(name) if not index.get("duplicates_constraint")
+            ],
         )
     return LiveSchema(tables)
 
@@ -75,7 +55,7 @@ def migrate(engine: Engine, work: Work | NotReady, *, small: int | None = None, 
 
     :param small: rows of a batch, at most.
     """
-    dialect = options.pop("dialect", None) or dialect_for(engine)
+    dialect = options.pop("dialect", None) or dialect_of(engine)
     policy = options.pop("batch", QUICK)
     if small is not None:
         policy = dataclasses.replace(policy, start=small, smallest=1, largest=small, whole_table=small)
