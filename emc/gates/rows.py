@@ -255,8 +255,9 @@ class HoldsNoData(RowsGate):
 
     def noun(self) -> str:
         """What the rows in the way are."""
+        rows = f"rows of {self.element.table}"
         return (
-            "rows" if self.element.kind is ElementKind.TABLE else f"rows with a value in {self.element.name}"
+            rows if self.element.kind is ElementKind.TABLE else f"{rows} with a value in {self.element.name}"
         )
 
     def remedy(self, scope: Scope) -> str:
