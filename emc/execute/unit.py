@@ -299,7 +299,7 @@ class _Unit:
         elif failure is not Failure.LOCKED:
             raise refused(failure, self.at, self.statement(error), error) from error
         # What commits by itself may be half done. A transaction is done or not, which the next look tells.
-        self.stale = self.transaction is Transaction.AUTOCOMMIT and self.ours
+        self.stale = self.transaction is Transaction.AUTOCOMMIT and self.ours and self.rerender is not None
         if self.transaction is not Transaction.AUTOCOMMIT and failure is Failure.LOCKED:
             self.ours = False
         self.wait(error, failure)
