@@ -347,22 +347,31 @@ def test_a_plan_can_be_shown_before_an_earlier_phase_ran(engine: Engine) -> None
     assert rows(engine, CATALOG) == before
 
 
-CHILD = """
+KILLER = """
     import os, sys
     from sqlalchemy import create_engine
-    from tests.dialects.sqlite_ritual import SQLITE, live_of
-    from tests.dialects.test_sqlite_keeps import extra_not_null
+    from tests.dialects.sqlite_ritual import SQLITE, live_of, rows
+    from tests.dialects.test_sqlite_keeps import CATALOG, extra_not_null
     from emc.steps import LockPolicy
 
-    engine = create_engine(sys.argv[1])
-    step, = SQLITE.steps([extra_not_null()], live_of(engine))
-    with SQLITE.open(engine, step.transaction, LockPolicy.SHORT, 5) as connection:
-        connection.exec_driver_sql("PRAGMA cache_spill = 1")
-        for number, statement in enumerate(step.statements):
-            if number == int(sys.argv[2]):
-                os._exit(9)
-            connection.exec_driver_sql(statement)
-        os._exit(9)
+    def rebuild(until):
+        engine = create_engine(sys.argv[1])
+        step, = SQLITE.steps([extra_not_null()], live_of(engine))
+        with SQLITE.open(engine, step.transaction, LockPolicy.SHORT, 5) as connection:
+            # So that half of the work is in the file already when the process dies.
+            connection.exec_driver_sql("PRAGMA cache_size = 1")
+            for statement in step.statements[:until]:
+                connection.exec_driver_sql(statement)
+            os._exit(9)
+
+    for until in range(int(sys.argv[2]) + 1):
+        pid = os.fork()
+        if pid == 0:
+            rebuild(until)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        engine = create_engine(sys.argv[1])
+        print(rows(engine, "PRAGMA integrity_check"), rows(engine, CATALOG))
+        engine.dispose()
 """
 
 
@@ -379,15 +388,15 @@ def test_a_process_killed_between_any_two_statements_loses_nothing(tmp_path: Pat
     (step,) = SQLITE.steps([extra_not_null()], live_of(engine))
     engine.dispose()
     root = Path(__file__).parents[2]
-    for number in range(len(step.statements) + 1):
-        ended = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(CHILD), url, str(number)],
-            check=False,
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
-        )
-        assert ended.returncode == 9
-        assert rows(engine, CATALOG) == catalog
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLER), url, str(len(step.statements))],
+        check=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert told.splitlines() == [f"[('ok',)] {catalog}"] * (len(step.statements) + 1)
     assert [rows(engine, query) for query in EVERYTHING] == content
     run(engine, extra_not_null())
     assert [rows(engine, query) for query in EVERYTHING] == content

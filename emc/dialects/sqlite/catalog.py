@@ -194,7 +194,7 @@ def definitions(sql: str, attached: Sequence[Attached]) -> dict[tuple[ElementKin
         return found
     for column in text.columns:
         said = [
-            normal(clause.text)
+            _generated(clause) if clause.kind == "generated" else normal(clause.text)
             for clause in column.clauses
             if clause.kind in ("collate", "generated")
             or clause.argument == "AUTOINCREMENT"
@@ -215,6 +215,11 @@ def definitions(sql: str, attached: Sequence[Attached]) -> dict[tuple[ElementKin
     return found
 
 
+def _generated(clause: Clause) -> str:
+    stored = clause.text.upper().endswith("STORED")
+    return f"generated ({normal(clause.argument)}) {'stored' if stored else 'virtual'}"
+
+
 def _definition(clause: Clause) -> str:
     rest = normal(clause.text)
     if clause.kind == ElementKind.CHECK.value:
@@ -233,7 +238,11 @@ def index_definition(sql: str) -> str:
     parts = tokens(sql)
     on = next(i for i, token in enumerate(parts) if token.keyword == "ON")
     unique = "unique " if any(token.keyword == "UNIQUE" for token in parts[:on]) else ""
-    return unique + normal(sql[parts[on + 2].start :])
+    start = parts[on + 2].start
+    where = next((token for token in parts[on + 2 :] if token.keyword == "WHERE"), None)
+    if where is None:
+        return f"{unique}({normal(sql[start:])})"
+    return f"{unique}({normal(sql[start : where.start])}) where {normal(sql[where.end :])}"
 
 
 # -- dependents ------------------------------------------------------------------------------------------------
