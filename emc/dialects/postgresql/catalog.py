@@ -57,7 +57,7 @@ SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
                    UNION ALL
                    SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.inhrelid)
                SELECT k.* FROM tree JOIN pg_class k ON k.oid = tree.inhrelid WHERE k.relkind = 'r') leaf
-        WHERE c.relkind = 'p'
+       HAVING c.relkind = 'p'
        ) size ON true
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {where}
  ORDER BY n.nspname, c.relname

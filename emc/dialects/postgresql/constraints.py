@@ -6,16 +6,17 @@ gives what is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import Column, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.schema import AddConstraint, CheckConstraint, Constraint, CreateIndex, conv
 from sqlalchemy.types import NullType
 
 from emc.dialects.postgresql import probes
-from emc.dialects.postgresql.ground import Ground
+from emc.dialects.postgresql.ground import Ground, Patient
 from emc.dialects.postgresql.rendering import (
     alter,
     atomic,
@@ -28,12 +29,13 @@ from emc.dialects.postgresql.rendering import (
     rendered,
     validate,
 )
-from emc.dialects.postgresql.text import DIALECT, identifier, qualified, shorten, squeezed, without_schema
-from emc.names import EMC_PREFIX, ElementKind, TableKey
+from emc.dialects.postgresql.text import DIALECT, identifier, qualified, squeezed, without_schema
+from emc.names import ElementKind, TableKey
+from emc.operations import beside_name
 from emc.steps import Hazard, LockPolicy, Step, Transaction
 
-SHORT_WAIT = "SET lock_timeout = '1s'"
-"""Before the one statement with an exclusive lock in a step that otherwise may wait as long as it takes."""
+_BUILT: Mapping[str, Any] = {"transaction": Transaction.AUTOCOMMIT, "locks": LockPolicy.WEAK}
+"""Of a step whose work is a concurrent build."""
 
 
 # -- indexes --------------------------------------------------------------------------------------------------------
@@ -42,6 +44,7 @@ SHORT_WAIT = "SET lock_timeout = '1s'"
 def create_index(ground: Ground) -> Step:
     """Concurrently; on a table that nobody uses yet, and on a partitioned one, plainly."""
     index = ground.directive.to_index()
+    _complete(index)
     name = str(final_name(index))
     probe = probes.index(ground.key, name, bool(index.unique), _elements(index))
     if ground.is_new or ground.is_partitioned:
@@ -51,8 +54,7 @@ def create_index(ground: Ground) -> Step:
         probe,
         Hazard.SCANS_TABLE,
         Hazard.LONG_RUNNING,
-        transaction=Transaction.AUTOCOMMIT,
-        locks=LockPolicy.WEAK,
+        **_BUILT,
     )
 
 
@@ -62,15 +64,14 @@ def drop_index(ground: Ground) -> Step:
     probe = probes.index_gone(ground.key, name)
     if ground.is_partitioned:
         return ground.step([_drop(ground.key, name, concurrently=False)], probe, Hazard.EXCLUSIVE_LOCK)
-    return ground.step(
-        [_drop(ground.key, name)], probe, transaction=Transaction.AUTOCOMMIT, locks=LockPolicy.WEAK
-    )
+    return ground.step([_drop(ground.key, name)], probe, **_BUILT)
 
 
 def replace_index(ground: Ground) -> Step:
     """The new one is built beside the old one; then, in one moment, it takes the other's place and name."""
     directive = ground.directive
     index = directive.create.to_index()
+    _complete(index)
     name = str(final_name(index))
     probe = probes.index(
         ground.key,
@@ -82,20 +83,19 @@ def replace_index(ground: Ground) -> Step:
     if ground.is_partitioned:
         swap = [_drop(ground.key, directive.drop.index_name, concurrently=False)]
         return _plainly(ground, [atomic([*swap, _create(index, concurrently=False)])], probe)
-    beside = directive.beside or _beside(name)
+    beside = directive.beside or beside_name(name)
     index.name = conv(beside)
     swap = [
         _drop(ground.key, directive.drop.index_name, concurrently=False),
         f"ALTER INDEX {qualified(ground.key.schema, beside)} RENAME TO {identifier(name)}",
     ]
     return ground.step(
-        [*_build(ground, index, beside), SHORT_WAIT, atomic(swap)],
+        [*_build(ground, index, beside), atomic(swap)],
         probe,
         Hazard.EXCLUSIVE_LOCK,
         Hazard.SCANS_TABLE,
         Hazard.LONG_RUNNING,
-        transaction=Transaction.AUTOCOMMIT,
-        locks=LockPolicy.WEAK,
+        **_BUILT,
     )
 
 
@@ -138,12 +138,14 @@ def _elements(index: Index) -> list[str | None]:
 
 def _create(index: Index, *, concurrently: bool) -> str:
     index.dialect_kwargs["postgresql_concurrently"] = concurrently
-    return compiled(CreateIndex(index))
+    statement = compiled(CreateIndex(index))
+    return Patient(statement) if concurrently else statement
 
 
 def _drop(key: TableKey, name: str, *, concurrently: bool = True) -> str:
     directive = ops.DropIndexOp(name, key.name, schema=key.schema, postgresql_concurrently=concurrently)
-    return rendered(directive)[0]
+    (statement,) = rendered(directive)
+    return Patient(statement) if concurrently else statement
 
 
 # -- constraints ----------------------------------------------------------------------------------------------------
@@ -157,13 +159,12 @@ def add_unique(ground: Ground) -> Step:
         return _plainly(ground, [compiled(AddConstraint(constraint))], probe)
     index = _index_of(constraint, name)
     return ground.step(
-        [*_build(ground, index, name), SHORT_WAIT, _adopt(ground.key, constraint, name, name)],
+        [*_build(ground, index, name), _adopt(ground.key, constraint, name, name)],
         probe,
         Hazard.EXCLUSIVE_LOCK,
         Hazard.SCANS_TABLE,
         Hazard.LONG_RUNNING,
-        transaction=Transaction.AUTOCOMMIT,
-        locks=LockPolicy.WEAK,
+        **_BUILT,
     )
 
 
@@ -173,8 +174,16 @@ def add_checked(ground: Ground) -> Step:
     probe = _probe(ground, constraint, name)
     if ground.is_new or _must_scan(ground, constraint):
         return _plainly(ground, [compiled(AddConstraint(constraint))], probe)
+    beside, kind = beside_name(name), ground.operation.element.kind
+    leftover = ground.definition(kind, beside)
+    if leftover is not None and not ground.is_unfinished(beside):
+        # A replacement whose predecessor is gone already.
+        if _is_same_text(compiled(AddConstraint(renamed(constraint, beside))), leftover, ground.key, beside):
+            return ground.step([_rename(ground.key, beside, name)], probe, Hazard.EXCLUSIVE_LOCK)
+        renamed(constraint, name)
+    statements = [] if leftover is None else [drop_constraint(ground.key, beside)]
     return ground.step(
-        _add_and_validate(ground, constraint, name),
+        [*statements, *_add_and_validate(ground, constraint, name)],
         probe,
         Hazard.EXCLUSIVE_LOCK,
         Hazard.SCANS_TABLE,
@@ -206,12 +215,12 @@ def replace_constraint(ground: Ground) -> Step:
     was = ground.definition(ground.operation.element.kind, old)
     probe = _probe(ground, constraint, name, was=was)
     goes = drop_constraint(ground.key, old)
-    beside = directive.beside or _beside(name)
+    beside = directive.beside or beside_name(name)
     if isinstance(constraint, UniqueConstraint) and not ground.is_partitioned:
         index = _index_of(constraint, beside)
         swap = atomic([goes, _adopt(ground.key, constraint, name, beside)])
         return ground.step(
-            [*_build(ground, index, beside), SHORT_WAIT, swap],
+            [*_build(ground, index, beside), swap],
             probe,
             Hazard.EXCLUSIVE_LOCK,
             Hazard.SCANS_TABLE,
@@ -221,9 +230,14 @@ def replace_constraint(ground: Ground) -> Step:
         )
     if not isinstance(constraint, (CheckConstraint, ForeignKeyConstraint)) or _must_scan(ground, constraint):
         return _plainly(ground, [atomic([goes, compiled(AddConstraint(constraint))])], probe)
-    rename = alter(ground.key, f"RENAME CONSTRAINT {identifier(beside)} TO {identifier(name)}")
     return ground.step(
-        [*_add_and_validate(ground, renamed(constraint, beside), beside), atomic([goes, rename])],
+        [
+            *_add_and_validate(ground, renamed(constraint, beside), beside),
+            # Not in one transaction, so that expand can tell what is sent: the new one holds throughout, and after a
+            # crash in between it is found by add_checked().
+            *([goes] if was is not None else []),
+            _rename(ground.key, beside, name),
+        ],
         probe,
         Hazard.EXCLUSIVE_LOCK,
         Hazard.SCANS_TABLE,
@@ -231,15 +245,26 @@ def replace_constraint(ground: Ground) -> Step:
     )
 
 
+def _rename(key: TableKey, old: str, new: str) -> str:
+    return alter(key, f"RENAME CONSTRAINT {identifier(old)} TO {identifier(new)}")
+
+
 def _wanted(ground: Ground, directive: Any) -> tuple[Any, str]:
     """The constraint under the name that it will have."""
     constraint = constraint_of(directive)
-    for column in constraint.dialect_options["postgresql"].get("include", None) or ():
-        if column not in constraint.table.c:
-            # Alembic's stand-in for the table has the key columns only.
-            constraint.table.append_column(Column(column, NullType()))
+    if isinstance(constraint, ExcludeConstraint):
+        # Alembic answers the very constraint of the models, which is not ours to change.
+        return constraint, final_name(constraint) or default_name(constraint, ground.key)
+    _complete(constraint)
     name = final_name(constraint) or default_name(constraint, ground.key)
     return renamed(constraint, name), name
+
+
+def _complete(element: Any) -> None:
+    """Give Alembic's stand-in for the table, which has the key columns only, those that *element* includes."""
+    for column in element.dialect_options["postgresql"].get("include") or ():
+        if column not in element.table.c:
+            element.table.append_column(Column(column, NullType()))
 
 
 def _probe(ground: Ground, constraint: Constraint, name: str, was: str | None = None) -> Any:
@@ -305,10 +330,6 @@ def _adopt(key: TableKey, constraint: UniqueConstraint, name: str, index: str) -
     compiler = DIALECT.ddl_compiler(DIALECT, None)  # type: ignore[arg-type]
     deferrable = compiler.define_constraint_deferrability(constraint)
     return alter(key, f"ADD CONSTRAINT {identifier(name)} UNIQUE USING INDEX {identifier(index)}{deferrable}")
-
-
-def _beside(name: str) -> str:
-    return shorten(f"{EMC_PREFIX}{name}")
 
 
 def _plainly(ground: Ground, statements: Sequence[str], probe: Any) -> Step:

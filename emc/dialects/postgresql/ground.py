@@ -15,6 +15,12 @@ SMALL = 8 * 1024 * 1024
 """Bytes of a table that is scanned or rewritten within a short wait for a lock."""
 
 
+class Patient(str):
+    """A statement that takes long under a lock that stalls nobody: a timeout would only lose its work."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Ground:
     """One operation, the others of its phase, and the live schema."""
@@ -71,13 +77,22 @@ class Ground:
         transaction: Transaction = Transaction.TOGETHER,
         locks: LockPolicy = LockPolicy.SHORT,
     ) -> Step:
-        """The finished step; what happens to a new table is no hazard to anybody."""
+        """The finished step; what happens to a new table is no hazard to anybody.
+
+        With autocommit each statement gets the policy that it needs, *locks* being that of the step as a whole.
+        """
+        policies: tuple[LockPolicy, ...] = ()
+        if transaction is Transaction.AUTOCOMMIT:
+            policies = tuple(
+                LockPolicy.WEAK if isinstance(one, Patient) else LockPolicy.SHORT for one in statements
+            )
         return Step(
             operation=self.operation,
-            statements=tuple(statements),
+            statements=tuple(str(one) for one in statements),
             postcondition=postcondition,
             transaction=transaction,
             locks=locks,
             hazards=() if self.is_new else hazards,
             unit=self.operation.id,
+            statement_locks=policies,
         )

@@ -104,7 +104,7 @@ def index(
     return Probe(
         "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         f" WHERE i.indrelid = {_regclass(key)} AND c.relname = {literal(name)} AND i.indisvalid AND i.indisready"
-        f" AND i.indisunique = {_boolean(unique)} AND {_columns('i.indkey', 'i.indrelid')} = {_array(columns)}"
+        f" AND i.indisunique = {_boolean(unique)} AND {_columns('i.indkey', 'i.indrelid', 'i.indnkeyatts')} = {_array(columns)}"
         f"{different})",
         f"index {name} of table {key} is complete",
     )
@@ -189,10 +189,11 @@ def _constraint(key: TableKey, name: str) -> str:
     return f"SELECT FROM pg_constraint k WHERE k.conrelid = {_regclass(key)} AND k.conname = {literal(name)}"
 
 
-def _columns(numbers: str, relid: str) -> str:
+def _columns(numbers: str, relid: str, count: str | None = None) -> str:
+    some = f" WHERE key.position <= {count}" if count is not None else ""
     return (
         f"ARRAY(SELECT CAST(a.attname AS text) FROM unnest({numbers}) WITH ORDINALITY key (attnum, position)"
-        f" LEFT JOIN pg_attribute a ON a.attrelid = {relid} AND a.attnum = key.attnum ORDER BY key.position)"
+        f" LEFT JOIN pg_attribute a ON a.attrelid = {relid} AND a.attnum = key.attnum{some} ORDER BY key.position)"
     )
 
 

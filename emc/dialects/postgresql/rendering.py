@@ -10,6 +10,7 @@ from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import sqla_compat
 from sqlalchemy import Column, Index, MetaData, Table, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.schema import (
     CheckConstraint,
@@ -21,6 +22,7 @@ from sqlalchemy.schema import (
 )
 from sqlalchemy.types import TypeEngine
 
+from emc.dialects.postgresql.ground import Patient
 from emc.dialects.postgresql.text import DIALECT, MAX_BYTES, identifier, table_name
 from emc.names import TableKey
 
@@ -45,9 +47,9 @@ def rendered(directive: ops.MigrateOperation) -> Sequence[str]:
 
 def final_name(element: Constraint | Index) -> str | None:
     """The name that *element* has on the server, cut as SQLAlchemy cuts it; ``None`` where it gives none."""
-    preparer: Any = DIALECT.identifier_preparer
-    form = preparer.format_index if isinstance(element, Index) else preparer.format_constraint
-    name = form(element, _alembic_quote=False)
+    if element.name is None:
+        return None
+    name = DIALECT.identifier_preparer.format_constraint(element, _alembic_quote=False)
     return None if name is None else str(name)
 
 
@@ -72,9 +74,9 @@ def alter(key: TableKey, clause: str) -> str:
     return f"ALTER TABLE {table_name(key)} {clause}"
 
 
-def validate(key: TableKey, name: str) -> str:
+def validate(key: TableKey, name: str) -> Patient:
     """Look at every row, under a lock that lets writers go on."""
-    return alter(key, f"VALIDATE CONSTRAINT {identifier(name)}")
+    return Patient(alter(key, f"VALIDATE CONSTRAINT {identifier(name)}"))
 
 
 def drop_constraint(key: TableKey, name: str) -> str:
@@ -115,10 +117,10 @@ def constraint_of(directive: ops.AddConstraintOp) -> Any:
 def default_name(constraint: Constraint, key: TableKey) -> str:
     """What PostgreSQL would call an unnamed *constraint* (``makeObjectName`` in its source)."""
     columns: list[str] = []
-    label = "check" if isinstance(constraint, CheckConstraint) else "excl"
-    if isinstance(constraint, (UniqueConstraint, ForeignKeyConstraint)):
+    label = "check"
+    if isinstance(constraint, (UniqueConstraint, ForeignKeyConstraint, ExcludeConstraint)):
         columns = [column.name for column in constraint.columns]
-        label = "key" if isinstance(constraint, UniqueConstraint) else "fkey"
+        label = {UniqueConstraint: "key", ForeignKeyConstraint: "fkey"}.get(type(constraint), "excl")
     table, middle = key.name.encode(), "_".join(columns).encode()
     room = MAX_BYTES - len(label) - 1 - (1 if middle else 0)
     while len(table) + len(middle) > room:

@@ -34,13 +34,13 @@ def timeouts(transaction: Transaction, locks: LockPolicy, lock_timeout: float) -
     .             SHORT                        WEAK
     ============  ===========================  =========================================
     together      lock_timeout, and 5 s for    lock_timeout (a batch of a data migration
-                  the statement (DDL)          waits for rows)
-    autocommit    lock_timeout (ADD … NOT      none: a lock timeout in CREATE INDEX
-                  VALID, then VALIDATE)        CONCURRENTLY leaves an INVALID index
+                  the statement (DDL)          waits for rows), but all the time it needs
+    autocommit    as above                     none: a lock timeout in CREATE INDEX
+                                               CONCURRENTLY leaves an INVALID index
     ============  ===========================  =========================================
     """
     waits = 0.0 if transaction is Transaction.AUTOCOMMIT and locks is LockPolicy.WEAK else lock_timeout
-    brief = transaction is not Transaction.AUTOCOMMIT and locks is LockPolicy.SHORT
+    brief = locks is LockPolicy.SHORT
     return {
         "lock_timeout": waits,
         # Always above lock_timeout: else its failure would look like a slow statement.
