@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from emc.dialects.base import Blocker, Dialect, Failure
 from emc.errors import EmcError, LeaseLostError
+from emc.execute.blockers import in_the_way
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
 from emc.execute.messages import budget_spent, first_line, refused, unreachable, without_result
 from emc.execute.retry import RetryPolicy
-from emc.names import TableKey
 from emc.phases import Phase
 from emc.state.lease import Lease
 from emc.state.ledger import Entry, Event, entries, record
@@ -310,7 +310,7 @@ class _Unit:
         over = self.attempt >= self.retry.attempts or spent + pause > self.retry.budget
         blockers: tuple[Blocker, ...] = ()
         if failure is Failure.LOCKED and (over or self.attempt >= self.retry.blockers_after):
-            blockers = self.blockers()
+            blockers = in_the_way(self.engine, self.dialect, list(self.steps.values()))
         if over:
             raise budget_spent(self.at, self.attempt, spent, blockers, error) from error
         self.report(
@@ -325,15 +325,6 @@ class _Unit:
 
     def statement(self, error: DBAPIError) -> str:
         return self.sending.sql if self.sending is not None else error.statement or ""
-
-    def blockers(self) -> tuple[Blocker, ...]:
-        keys = {key for step in self.steps.values() for key in _tables(step)}
-        try:
-            with self.dialect.reading(self.engine) as connection:
-                return tuple(self.dialect.blockers(connection, sorted(keys, key=lambda key: key.sort_key)))
-        except DBAPIError:
-            # Asked only to be shown: a role that may not see other sessions waits without their names.
-            return ()
 
     # -- the ledger ---------------------------------------------------------------------------------------------
 
@@ -397,13 +388,3 @@ class _Unit:
 def _holds(connection: Connection, step: Step) -> bool:
     probe = step.postcondition.sql
     return bool(connection.exec_driver_sql(probe, execution_options={"no_parameters": True}).scalar())
-
-
-def _tables(step: Step) -> list[TableKey]:
-    """The tables that the statements of *step* may have to lock."""
-    keys = [step.operation.element.table]
-    directive: Any = step.operation.directive
-    referent = getattr(directive, "referent_table", None)
-    if referent:
-        keys.append(TableKey(directive.kw.get("referent_schema"), str(referent)))
-    return keys

@@ -9,6 +9,7 @@ from alembic.operations import ops
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from emc.dialects import dialect_of
 from emc.dialects.base import Dialect
 from emc.errors import EmcError
 from emc.execute import RetryPolicy, StepEvent, StepState, run_unit
@@ -17,7 +18,6 @@ from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.state import Entry, Lease, Runner, acquire, entries
 from emc.steps import LockPolicy, Probe, Step, Transaction
-from tests.execute.simple import simple_dialect
 
 
 def step(
@@ -123,7 +123,7 @@ class Course:
 
 def make_course(engine: Engine) -> Course:
     """A course with a table of users."""
-    made = Course(engine, simple_dialect(engine))
+    made = Course(engine, dialect_of(engine))
     made.sql("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
     made.sql("INSERT INTO users VALUES (1, 'ann'), (2, NULL)")
     made.opened.clear()

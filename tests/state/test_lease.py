@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
 
+from emc.dialects import dialect_of
 from emc.dialects.base import Dialect
 from emc.errors import ExitCode, LeaseHeldError, LeaseLostError
 from emc.state import Lease, Runner, acquire, holder
 from emc.state import lease as lease_module
 from emc.state.tables import LEASE
 from emc.steps import LockPolicy, Transaction
-from tests.execute.simple import simple_dialect
 
 ELSEWHERE = Runner("web2", 4711, "ann", "another-boot pid:[1] 5")
 
@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def dialect(engine: Engine) -> Dialect:
     """The dialect of the engine."""
-    return simple_dialect(engine)
+    return dialect_of(engine)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_lost_lease_rolls_the_batch_back(engine: Engine, dialect: Dialect, clo
 def test_renewed_in_line_when_due(sqlite_url: str, clock: Clock) -> None:
     """Where one session writes at a time, confirming renews the lease every 10 seconds, no more often."""
     engine = create_engine(sqlite_url)
-    dialect = simple_dialect(engine)
+    dialect = dialect_of(engine)
     passed = [0.0]
     lease = acquire(engine, dialect, command="emc migrate", now=clock, monotonic=lambda: passed[0])
     expires = []
@@ -150,7 +150,7 @@ def test_renewed_in_line_when_due(sqlite_url: str, clock: Clock) -> None:
 def test_renewed_from_a_second_session(postgresql_url: str) -> None:
     """While the runner's own transaction is open for long, a second session keeps the lease alive."""
     engine = create_engine(postgresql_url)
-    dialect = simple_dialect(engine)
+    dialect = dialect_of(engine)
     renewals: queue.Queue[str] = queue.Queue()
 
     @event.listens_for(engine, "after_cursor_execute")
@@ -160,7 +160,7 @@ def test_renewed_from_a_second_session(postgresql_url: str) -> None:
             renewals.put(threading.current_thread().name)
 
     with (
-        acquire(engine, dialect, command="emc migrate", renew_every=0.02) as lease,
+        acquire(engine, dialect, command="emc migrate", renew_every=0.02, monotonic=lambda: 0.0) as lease,
         writing(engine, dialect) as connection,
     ):
         # Confirmed first: the renewal must not wait for the lock that keeps takers away.
@@ -172,7 +172,7 @@ def test_renewed_from_a_second_session(postgresql_url: str) -> None:
 def test_a_taker_waits_for_a_confirmed_transaction(postgresql_url: str, clock: Clock) -> None:
     """Once confirmed, a transaction commits before anybody can take over, however late it is."""
     engine = create_engine(postgresql_url)
-    dialect = simple_dialect(engine)
+    dialect = dialect_of(engine)
     lease = acquire(engine, dialect, command="emc migrate", runner=ELSEWHERE, now=clock)
     with writing(engine, dialect) as connection:
         lease.confirm(connection)
@@ -224,11 +224,11 @@ import sys
 from sqlalchemy import create_engine
 from emc.state import acquire
 from emc.steps import LockPolicy, Transaction
-from tests.execute.simple import simple_dialect
+from emc.dialects import dialect_of
 engine = create_engine(sys.argv[1])
-lease = acquire(engine, simple_dialect(engine), command="emc migrate").__enter__()
+lease = acquire(engine, dialect_of(engine), command="emc migrate").__enter__()
 if len(sys.argv) > 2:
-    transaction = simple_dialect(engine).open(engine, Transaction.TOGETHER, LockPolicy.SHORT, 1.0)
+    transaction = dialect_of(engine).open(engine, Transaction.TOGETHER, LockPolicy.SHORT, 1.0)
     connection = transaction.__enter__()
     lease.confirm(connection)
 print("held", flush=True)
@@ -304,7 +304,7 @@ def test_the_lease_of_a_broken_session_survives(engine: Engine, dialect: Dialect
 def test_a_failing_renewal_is_tried_again(postgresql_url: str) -> None:
     """A renewal that fails is repeated soon; the lease lasts for several of them."""
     engine = create_engine(postgresql_url)
-    dialect = simple_dialect(engine)
+    dialect = dialect_of(engine)
     outcomes: queue.Queue[str] = queue.Queue()
     failing = [2]
 
@@ -333,7 +333,7 @@ def test_a_release_that_fails_does_not_hide_the_error(
     with create_engine(sqlite_url).connect() as other:
 
         def work() -> None:
-            with acquire(engine, simple_dialect(engine), command="emc migrate"):
+            with acquire(engine, dialect_of(engine), command="emc migrate"):
                 other.execute(text("BEGIN IMMEDIATE"))
                 raise ValueError("the work")
 
