@@ -15,6 +15,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 
 from emc.dialects.base import CannotSpellError, Dialect
 from emc.diff import autogenerate, enumerations, facts
+from emc.diff.aliases import as_models_say
 from emc.diff.directives import arranged
 from emc.diff.instep import InStep
 from emc.diff.pairs import Comparison, Note, Notes, Pair
@@ -48,9 +49,11 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
         server's spelling is gone when this returns.
     :raises DeclarationError: the MetaData of the upgrade do not go together.
     """
-    live = dialect.read(connection, upgrade.schema_names)
     scope = Scope(upgrade)
     models = {key: table for key, table in upgrade.tables.items() if scope.accepts_table(key)}
+    live = as_models_say(
+        dialect.read(connection, upgrade.schema_names), models, connection.dialect.default_schema_name
+    )
     instep = InStep(connection.dialect)
 
     standing = {key: live.tables[key] for key in models if key in live.tables}

@@ -53,11 +53,11 @@ def _is_noise(operation: Directive, comparison: Comparison) -> bool:
     if isinstance(operation, UnsupportedDifferenceOp):
         return False
     pair = comparison.pairs.get(table_key(operation))
-    if pair is None or pair.spelled is None:
+    if pair is None:
         return False
     if isinstance(operation, ops.AlterColumnOp):
         return _nullable_noise(operation, pair)
-    what = _vain(operation, pair)
+    what = _vain(operation, pair) if pair.spelled is not None else None
     if what is not None:
         kind, name = what
         pair.notes.not_convergent(pair.element(kind, name), f"the {kind.value} {name}")
@@ -65,15 +65,16 @@ def _is_noise(operation: Directive, comparison: Comparison) -> bool:
 
 
 def _nullable_noise(operation: ops.AlterColumnOp, pair: Pair) -> bool:
+    """Take a vain change of nullability out of *operation*; tell whether anything is left."""
     name = str(operation.column_name)
-    assert pair.spelled is not None
-    if (
-        operation.modify_nullable is not None
-        and pair.spelled.columns[name]["nullable"] is pair.live.columns[name]["nullable"]
-    ):
-        nullable = "NULL" if operation.modify_nullable else "NOT NULL"
-        pair.notes.not_convergent(pair.element(ElementKind.COLUMN, name), nullable)
-        operation.modify_nullable = None
+    if operation.modify_nullable is not None:
+        live = facts.nullable(pair.live, name, pair.dialect)
+        if live is operation.modify_nullable:
+            operation.modify_nullable = None
+        elif pair.spelled is not None and facts.nullable(pair.spelled, name, pair.dialect) is live:
+            nullable = "NULL" if operation.modify_nullable else "NOT NULL"
+            pair.notes.not_convergent(pair.element(ElementKind.COLUMN, name), nullable)
+            operation.modify_nullable = None
     return not operation.has_changes()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Enum, Table
@@ -30,7 +30,7 @@ def compare(
             wanted.setdefault(key, labels)
     found = []
     for key in sorted(wanted, key=lambda key: key.sort_key):
-        before = tuple(live.enums.get(key, ()))
+        before = tuple(_live_labels(key, live, dialect))
         if before != wanted[key]:
             columns = tuple(
                 (table_key, column)
@@ -47,8 +47,14 @@ def _used(table: Table, dialect: SQLAlchemyDialect) -> Iterator[tuple[str, Table
     for column in table.columns:
         enum = _native_enum(column.type, dialect)
         if enum is not None and enum.name:
-            schema = None if enum.schema == dialect.default_schema_name else enum.schema
-            yield column.name, TableKey(schema, str(enum.name)), tuple(enum.enums)
+            yield column.name, TableKey(enum.schema, str(enum.name)), tuple(enum.enums)
+
+
+def _live_labels(key: TableKey, live: LiveSchema, dialect: SQLAlchemyDialect) -> Sequence[str]:
+    """The labels of a type; the default schema may be said on one side and not on the other."""
+    aliases = {None: dialect.default_schema_name, dialect.default_schema_name: None}
+    alias = TableKey(aliases.get(key.schema, key.schema), key.name)
+    return live.enums.get(key) or live.enums.get(alias) or ()
 
 
 def _native_enum(type_: TypeEngine[Any], dialect: SQLAlchemyDialect) -> Enum | None:

@@ -32,8 +32,26 @@ def type_text(type_: TypeEngine[Any], dialect: SQLAlchemyDialect) -> str:
 
 def column_type(table: LiveTable, name: str, dialect: SQLAlchemyDialect) -> tuple[str, str | None]:
     """The type of a column and what its dictionary leaves out of it (collation)."""
-    column = table.columns[name]
-    return type_text(column["type"], dialect), table.definitions.get((ElementKind.COLUMN, name))
+    text = type_text(table.columns[name]["type"], dialect)
+    if dialect.default_schema_name is not None:
+        # A type of the default schema may say so on one side only.
+        text = text.removeprefix(f"{dialect.identifier_preparer.quote_schema(dialect.default_schema_name)}.")
+    return text, table.definitions.get((ElementKind.COLUMN, name))
+
+
+def nullable(table: LiveTable, name: str, dialect: SQLAlchemyDialect) -> bool:
+    """Whether a column may hold NULL.
+
+    SQLite's ``INTEGER PRIMARY KEY`` is another name of the row id: it never does, though nothing says NOT NULL.
+    """
+    column: Any = table.columns[name]
+    is_row_id = (
+        column["nullable"]
+        and column.get("autoincrement", "auto") == "auto"
+        and primary_key(table) == (name,)
+        and type_text(column["type"], dialect) == "INTEGER"
+    )
+    return bool(column["nullable"]) and not is_row_id
 
 
 def draws_from_sequence(column: Mapping[str, Any]) -> bool:
@@ -162,7 +180,7 @@ def same_table(one: LiveTable, other: LiveTable, dialect: SQLAlchemyDialect) -> 
 def _same_column(one: LiveTable, other: LiveTable, name: str, dialect: SQLAlchemyDialect) -> bool:
     mine, theirs = one.columns[name], other.columns[name]
     return (
-        mine["nullable"] is theirs["nullable"]
+        nullable(one, name, dialect) is nullable(other, name, dialect)
         and (mine.get("comment") or None) == (theirs.get("comment") or None)
         and column_type(one, name, dialect) == column_type(other, name, dialect)
         and column_default(one, name) == column_default(other, name)

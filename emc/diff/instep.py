@@ -85,7 +85,10 @@ class InStep:
             reflected = live.columns.get(column.name)
             if (
                 reflected is None
-                or reflected["nullable"] is not column.nullable
+                or (
+                    reflected["nullable"] is not column.nullable
+                    and facts.nullable(live, column.name, self._dialect) is not column.nullable
+                )
                 or (comments and (column.comment or None) != (reflected.get("comment") or None))
                 or reflected.get("computed")
                 or reflected.get("identity")
@@ -272,8 +275,10 @@ class InStep:
         if text is None:
             return True
         match = _PLAIN_LIST.search(text)
-        quote = self._dialect.identifier_preparer.quote
-        return match is not None and match.group(1) in (", ".join(map(quote, columns)), ", ".join(columns))
+        if match is None:
+            return False
+        listed = [one.strip() for one in match.group(1).split(",")]
+        return listed in ([self._dialect.identifier_preparer.quote(one) for one in columns], columns)
 
 
 def _is_serial(column: Column[Any], reflected: Mapping[str, Any]) -> bool:

@@ -13,17 +13,17 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import ops
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, event
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event
 from sqlalchemy.dialects import postgresql as pg
 
 from emc.dialects import dialect_of
-from emc.diff import Diff, compare
+from emc.diff import compare
 from emc.names import TableKey
 from emc.upgrade import Upgrade
 from tests.diff.differences import differences, found
 
 
-def users(*columns: Column[Any], metadata: MetaData | None = None, **options: Any) -> MetaData:
+def users(*columns: sa.schema.SchemaItem, metadata: MetaData | None = None, **options: Any) -> MetaData:
     """Models with one table."""
     metadata = metadata if metadata is not None else MetaData()
     Table("users", metadata, Column("id", Integer, primary_key=True), *columns, **options)
@@ -161,6 +161,8 @@ def test_some_models_name_the_default_schema(postgresql: Engine) -> None:
         Column("id", Integer, primary_key=True),
         Column("said_id", sa.ForeignKey("public.said.id")),
         Column("own_id", sa.ForeignKey("unsaid.id")),
+        Column("kind", sa.Enum("a", "b", name="kind")),
+        Column("other_kind", sa.Enum("a", "b", name="other_kind", schema="public")),
     )
     metadata.create_all(postgresql)
     diff = differences(postgresql, metadata)
