@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from emc.dialects.sqlite.edits import own_constraints, quoted
 from emc.dialects.sqlite.text import Clause, TableText, parse
-from emc.dialects.sqlite.tokens import UnreadableTextError, mentions, normal, tokens
+from emc.dialects.sqlite.tokens import UnreadableTextError, mentions, names, normal, tokens
 from emc.names import ElementKind, TableKey, is_own
 from emc.schema import LiveSchema, LiveTable
 
@@ -84,12 +84,13 @@ def read(connection: Connection, schemas: Sequence[str | None]) -> SQLiteSchema:
         texts, others = _sort_tables(connection, schema, rows)
         taken |= {TableKey(schema, name): what for name, what in others.items()}
         attached: dict[str, list[Attached]] = defaultdict(list)
+        known = {name.lower(): name for name in texts}
         views[schema] = []
         for kind, name, table, sql in rows:
             if kind == "view":
                 views[schema].append(Attached(kind, name, table, sql))
             elif kind in ("index", "trigger"):
-                owner = next((known for known in texts if known.lower() == table.lower()), None)
+                owner = known.get(table.lower())
                 place = attached[owner] if owner is not None else views[schema]
                 if owner is not None or others.get(table) == "view":
                     place.append(Attached(kind, name, table, sql))
@@ -301,7 +302,7 @@ def _find_dependents(
         if one.kind == "trigger"
     ]
     speaking = [one for one in (*views, *triggers) if not is_own(one.name)]
-    words = {one: {token.name.lower() for token in tokens(one.sql) if token.is_name} for one in speaking}
+    words = {one: names(one.sql) for one in speaking}
     for key, table in tables.items():
         assert isinstance(table, SQLiteTable)
         for one in speaking:
@@ -313,7 +314,12 @@ def _find_dependents(
                 if column.lower() in words[one]:
                     dependents[key, column].append(f"{one.kind} {one.name}")
         try:
+            said = [clause.argument for clause in parse(table.sql).clauses]
+            said += [index_body(one.sql) for one in table.attached if one.kind == "index"]
+            spoken_of = frozenset[str]().union(*(names(sql) for sql in said))
             for column in table.columns:
+                if column.lower() not in spoken_of:
+                    continue
                 if found := entangled_columns(table, column):
                     dependents[key, column].extend(found)
         except UnreadableTextError:

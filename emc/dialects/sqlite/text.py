@@ -136,7 +136,7 @@ class _Reader:
     def last_end(self) -> int:
         return self.parts[self.at - 1].end
 
-    def group(self) -> tuple[str, list[Token]]:
+    def group(self) -> tuple[str, tuple[Token, ...]]:
         """A parenthesised group: its inner text, and its inner tokens."""
         if self.peek().text != "(":
             raise UnreadableTextError(f"{self.peek().text!r} stands where a parenthesis should")

@@ -67,13 +67,20 @@ class Token:
         return self.kind in {"quoted", "string"} or (self.kind == "word" and self.keyword not in _RESERVED)
 
 
-def tokens(sql: str) -> list[Token]:
+@lru_cache(maxsize=4096)
+def tokens(sql: str) -> tuple[Token, ...]:
     """The tokens of *sql*, comments and white space left out."""
-    return [
+    return tuple(
         Token(str(match.lastgroup), match.group(), match.start(), match.end())
         for match in _TOKEN.finditer(sql)
         if match.lastgroup != "skip"
-    ]
+    )
+
+
+@lru_cache(maxsize=4096)
+def names(sql: str) -> frozenset[str]:
+    """Every identifier in *sql*, in lower case."""
+    return frozenset(token.name.lower() for token in tokens(sql) if token.is_name)
 
 
 @lru_cache(maxsize=4096)
@@ -96,7 +103,7 @@ def normal(sql: str) -> str:
 
 def mentions(sql: str, name: str) -> bool:
     """Whether *name* occurs in *sql* as an identifier."""
-    return any(token.is_name and token.name.lower() == name.lower() for token in tokens(sql))
+    return name.lower() in names(sql)
 
 
 def closing(parts: Sequence[Token], opening: int) -> int:
