@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alembic.operations import ops
+from sqlalchemy import Constraint
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
@@ -35,6 +36,14 @@ class TableAdded(Change):
                     f"Rename the table in the models, or remove {taken} by hand if nobody needs it.",
                 )
             )
+        # Alembic lists them as the set that a Table keeps them in; the same models have to give the same statement.
+        self.directive.columns = [
+            *(item for item in self.directive.columns if not isinstance(item, Constraint)),
+            *sorted(
+                (item for item in self.directive.columns if isinstance(item, Constraint)),
+                key=lambda constraint: constraint._creation_order,
+            ),
+        ]
         yield operation(
             self.directive,
             Kind.CREATE_TABLE,

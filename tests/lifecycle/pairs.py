@@ -96,6 +96,8 @@ class Pair:
     """Schemas to make, besides the default one."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for :class:`emc.Upgrade`."""
+    unreadable: bool = False
+    """Whether the new models cannot read what is not migrated yet (a label that their enumeration lacks)."""
     databases: Sequence[str] = BOTH
 
     def on(self, database: str, values: Any) -> Any:
@@ -121,3 +123,26 @@ def change(table: Table, id_: int, **values: Any) -> Executable:
 def remove(table: Table, id_: int) -> Executable:
     """A DELETE of one row."""
     return table.delete().where(table.c.id == id_)
+
+
+Declare = Callable[[Upgrade, Any], object]
+
+
+def retiring(*targets: str) -> Declare:
+    """A person who retires *targets*."""
+
+    def declare(upgrade: Upgrade, _: Any) -> None:
+        for target in targets:
+            upgrade.retire(target)
+
+    return declare
+
+
+def discarding(*targets: str, reason: str) -> Declare:
+    """A person who discards *targets*."""
+
+    def declare(upgrade: Upgrade, _: Any) -> None:
+        for target in targets:
+            upgrade.discard(target, reason=reason)
+
+    return declare

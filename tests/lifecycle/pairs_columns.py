@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 import emc
-from tests.lifecycle.pairs import POSTGRESQL, Pair, add, change, key, remove
+from tests.lifecycle.pairs import POSTGRESQL, Pair, add, change, discarding, key, remove, retiring
 
 
 def users(m: MetaData, *more: Any) -> Table:
@@ -47,7 +47,9 @@ def new_users(**values: Any) -> Any:
 
 def _ages(*, retired: bool, check: str = "age > 0") -> Any:
     def build(m: MetaData) -> None:
-        columns = [] if retired else [Column("age", Integer), CheckConstraint(check, name="ck_users_age")]
+        columns: list[Any] = (
+            [] if retired else [Column("age", Integer), CheckConstraint(check, name="ck_users_age")]
+        )
         users(m, Column("size", Integer), *columns)
 
     return build
@@ -71,6 +73,11 @@ def _tied(m: MetaData) -> None:
         UniqueConstraint("code", name="uq_users_code"),
         Index("ix_users_group", "group_id"),
     )
+
+
+def _modernise(upgrade: emc.Upgrade, t: Any) -> None:
+    upgrade.fill(t.users.c.modern, lambda row: int(row.legacy))
+    upgrade.discard("users.legacy", reason="moved to modern")
 
 
 def _copy_name(upgrade: emc.Upgrade, t: Any) -> None:
@@ -180,8 +187,12 @@ PAIRS = (
         lambda m: users(m, Column("nick", String(20))),
         users,
         rows={"users": USERS},
-        declare=lambda upgrade, t: upgrade.retire("users.nick"),
-        old_work=lambda t, n: [*old_users(t, n), add(t.users, id=n + 2, name="Old", nick="x"), remove(t.users, n + 2)],
+        declare=retiring("users.nick"),
+        old_work=lambda t, n: [
+            *old_users(t, n),
+            add(t.users, id=n + 2, name="Old", nick="x"),
+            remove(t.users, n + 2),
+        ],
         new_work=new_users(),
         contract=["drop-column:users.nick"],
     ),
@@ -191,8 +202,8 @@ PAIRS = (
         lambda m: users(m, Column("nick", String(20))),
         users,
         rows={"users": [{"id": 1, "name": "Ann", "nick": "a"}, {"id": 2, "name": "Bob", "nick": None}]},
-        declare=lambda upgrade, t: upgrade.retire("users.nick"),
-        decide=lambda upgrade, t: upgrade.discard("users.nick", reason="nobody used it"),
+        declare=retiring("users.nick"),
+        decide=discarding("users.nick", reason="nobody used it"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", nick="x")],
         new_work=new_users(),
         contract=["drop-column:users.nick"],
@@ -218,7 +229,7 @@ PAIRS = (
         lambda m: users(m, Column("legacy", String(20), nullable=False)),
         users,
         rows={"users": [{"id": 1, "name": "Ann", "legacy": "a"}]},
-        declare=lambda upgrade, t: upgrade.discard("users.legacy", reason="of no use"),
+        declare=discarding("users.legacy", reason="of no use"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", legacy="x"), change(t.users, n, legacy="y")],
         new_work=new_users(),
         expand=["drop-not-null:users.legacy"],
@@ -230,7 +241,7 @@ PAIRS = (
         lambda m: users(m, Column("legacy", String(20), nullable=False, server_default="-")),
         users,
         rows={"users": [{"id": 1, "name": "Ann", "legacy": "a"}]},
-        declare=lambda upgrade, t: upgrade.discard("users.legacy", reason="of no use"),
+        declare=discarding("users.legacy", reason="of no use"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", legacy="x"), change(t.users, n, legacy="y")],
         new_work=new_users(),
         contract=["drop-column:users.legacy"],
@@ -241,9 +252,12 @@ PAIRS = (
         _grouped(retired=False),
         _grouped(retired=True),
         rows={"groups": [{"id": 1}], "users": [{"id": 1, "name": "Ann", "group_id": 1}]},
-        declare=lambda upgrade, t: upgrade.discard("users.group_id", reason="groups are gone"),
+        declare=discarding("users.group_id", reason="groups are gone"),
         old_work=lambda t, n: [add(t.groups, id=n), add(t.users, id=n, name="Old", group_id=n)],
-        new_work=lambda t, n: [add(t.users, id=n, name="New"), t.groups.delete().where(t.groups.c.id >= 1000)],
+        new_work=lambda t, n: [
+            add(t.users, id=n, name="New"),
+            t.groups.delete().where(t.groups.c.id >= 1000),
+        ],
         expand=["drop-foreign-key:users.fk_users_group"],
         contract=["drop-column:users.group_id"],
     ),
@@ -253,7 +267,7 @@ PAIRS = (
         _ages(retired=False),
         _ages(retired=True),
         rows={"users": [{"id": 1, "name": "Ann", "size": 2, "age": 9}]},
-        declare=lambda upgrade, t: upgrade.discard("users.age", reason="none of our business"),
+        declare=discarding("users.age", reason="none of our business"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", size=2, age=9)],
         new_work=new_users(size=1),
         contract=["drop-column:users.age"],
@@ -264,7 +278,7 @@ PAIRS = (
         _ages(retired=False, check="size < 5 OR age IS NOT NULL"),
         _ages(retired=True),
         rows={"users": [{"id": 1, "name": "Ann", "size": 9, "age": 9}]},
-        declare=lambda upgrade, t: upgrade.discard("users.age", reason="none of our business"),
+        declare=discarding("users.age", reason="none of our business"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", size=9, age=9)],
         new_work=new_users(size=9),
         expand=["drop-check:users.ck_users_age"],
@@ -283,10 +297,7 @@ PAIRS = (
         ),
         users,
         rows={"users": [{"id": 1, "name": "Ann", "nick": "a", "code": "1"}]},
-        declare=lambda upgrade, t: [
-            upgrade.discard("users.nick", reason="nobody used it"),
-            upgrade.discard("users.code", reason="nobody used it"),
-        ],
+        declare=discarding("users.nick", "users.code", reason="nobody used it"),
         old_work=lambda t, n: [add(t.users, id=n, name="Old", nick="x", code=str(n))],
         new_work=new_users(),
         contract=["drop-column:users.code", "drop-column:users.nick"],
@@ -297,10 +308,7 @@ PAIRS = (
         lambda m: users(m, Column("legacy", String(20), nullable=False)),
         lambda m: users(m, Column("modern", Integer, nullable=False)),
         rows={"users": [{"id": 1, "name": "Ann", "legacy": "1"}, {"id": 2, "name": "Bob", "legacy": "2"}]},
-        declare=lambda upgrade, t: [
-            upgrade.fill(t.users.c.modern, lambda row: int(row.legacy)),
-            upgrade.discard("users.legacy", reason="moved to modern"),
-        ],
+        declare=_modernise,
         old_work=lambda t, n: [add(t.users, id=n, name="Old", legacy="7")],
         new_work=new_users(modern=8),
         expand=["drop-not-null:users.legacy", "add-column:users.modern"],
@@ -380,9 +388,9 @@ PAIRS = (
         expand=[
             "create-table:things",
             "add-column:groups.title",
+            "set-comment:groups",
             "set-comment:users.code",
             "set-comment:users.nick",
-            "set-comment:groups",
         ],
         databases=[POSTGRESQL],
     ),

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 import emc
-from tests.lifecycle.pairs import Pair, add, change, key, remove
+from tests.lifecycle.pairs import Pair, Row, add, change, key, remove, retiring
 
 
 def things(m: MetaData, *more: Any) -> Table:
@@ -42,7 +42,9 @@ def check(condition: str) -> Any:
     return lambda m: things(m, CheckConstraint(condition, name="ck_things"))
 
 
-def children(*, tied: bool = True, ondelete: str | None = None, nullable: bool = True, to: str = "parents") -> Any:
+def children(
+    *, tied: bool = True, ondelete: str | None = None, nullable: bool = True, to: str = "parents"
+) -> Any:
     """Tables parents, others and children, whose foreign key has always the same name."""
 
     def build(m: MetaData) -> None:
@@ -60,12 +62,12 @@ def children(*, tied: bool = True, ondelete: str | None = None, nullable: bool =
     return build
 
 
-THINGS = [
+THINGS: list[Row] = [
     {"id": 1, "code": "a", "part": 1, "amount": 1},
     {"id": 2, "code": "b", "part": 2, "amount": 2},
     {"id": 3, "code": None, "part": None, "amount": None},
 ]
-TWINS = [*THINGS, {"id": 4, "code": "a", "part": 4, "amount": -4}]
+TWINS: list[Row] = [*THINGS, {"id": 4, "code": "a", "part": 4, "amount": -4}]
 CHILDREN = {
     "parents": [{"id": 1}, {"id": 2}],
     "others": [{"id": 1}, {"id": 2}],
@@ -145,7 +147,7 @@ PAIRS = (
         check("amount > 0"),
         things,
         rows={"things": THINGS},
-        declare=lambda upgrade, t: upgrade.retire("things.ck_things"),
+        declare=retiring("things.ck_things"),
         old_work=old_tidy_things,
         new_work=lambda t, n: [add(t.things, id=n, amount=-1)],
         expand=["drop-check:things.ck_things"],
@@ -201,7 +203,7 @@ PAIRS = (
         unique("code"),
         things,
         rows={"things": THINGS},
-        declare=lambda upgrade, t: upgrade.retire("things.uq_things"),
+        declare=retiring("things.uq_things"),
         old_work=old_tidy_things,
         new_work=new_things,
         contract=["drop-unique:things.uq_things"],
@@ -254,7 +256,7 @@ PAIRS = (
         children(),
         children(tied=False),
         rows=CHILDREN,
-        declare=lambda upgrade, t: upgrade.retire("children.fk_children"),
+        declare=retiring("children.fk_children"),
         old_work=old_kept_children,
         new_work=lambda t, n: [add(t.children, id=n, parent_id=99)],
         expand=["drop-foreign-key:children.fk_children"],
@@ -264,7 +266,11 @@ PAIRS = (
         "A foreign key to another table gives way in expand and returns when no row is without a parent.",
         children(),
         children(to="others"),
-        rows={**CHILDREN, "parents": [{"id": 1}, {"id": 2}, {"id": 3}], "children": [{"id": 1, "parent_id": 3}]},
+        rows={
+            **CHILDREN,
+            "parents": [{"id": 1}, {"id": 2}, {"id": 3}],
+            "children": [{"id": 1, "parent_id": 3}],
+        },
         declare=lambda upgrade, t: upgrade.orphans(t.children.c.parent_id, action="set null"),
         old_work=old_kept_children,
         new_work=lambda t, n: [add(t.others, id=n + 500), add(t.children, id=n, parent_id=n + 500)],

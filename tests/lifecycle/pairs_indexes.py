@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, func, text
 
-from tests.lifecycle.pairs import POSTGRESQL, Pair, add, change, key
+from tests.lifecycle.pairs import POSTGRESQL, Pair, Row, add, change, key, retiring
 
 
 def things(*indexes: Any) -> Any:
@@ -25,8 +25,12 @@ def ix(*columns: str, unique: bool = False, **options: Any) -> Any:
     return lambda t: Index("ix_things", *(t.c[name] for name in columns), unique=unique, **options)
 
 
-THINGS = [{"id": 1, "code": "a", "part": 1}, {"id": 2, "code": "b", "part": 2}, {"id": 3, "code": None}]
-TWINS = [*THINGS, {"id": 4, "code": "a", "part": 4}]
+THINGS: list[Row] = [
+    {"id": 1, "code": "a", "part": 1},
+    {"id": 2, "code": "b", "part": 2},
+    {"id": 3, "code": None},
+]
+TWINS: list[Row] = [*THINGS, {"id": 4, "code": "a", "part": 4}]
 
 
 def tidy(t: Any, n: int) -> Any:
@@ -54,7 +58,9 @@ PAIRS = (
         "index-added-partial",
         "A partial index is built in expand, on the rows that its condition names.",
         things(),
-        things(lambda t: Index("ix_part", t.c.part, postgresql_where=t.c.part > 1, sqlite_where=t.c.part > 1)),
+        things(
+            lambda t: Index("ix_part", t.c.part, postgresql_where=t.c.part > 1, sqlite_where=t.c.part > 1)
+        ),
         rows={"things": TWINS},
         old_work=twins,
         new_work=twins,
@@ -101,7 +107,11 @@ PAIRS = (
         things(),
         things(
             lambda t: Index(
-                "ix_things", t.c.code, unique=True, postgresql_where=text("part < 5"), sqlite_where=text("part < 5")
+                "ix_things",
+                t.c.code,
+                unique=True,
+                postgresql_where=text("part < 5"),
+                sqlite_where=text("part < 5"),
             )
         ),
         rows={"things": TWINS},
@@ -119,7 +129,7 @@ PAIRS = (
         things(ix("code")),
         things(),
         rows={"things": THINGS},
-        declare=lambda upgrade, t: upgrade.retire("things.ix_things"),
+        declare=retiring("things.ix_things"),
         old_work=tidy,
         new_work=tidy,
         contract=["drop-index:things.ix_things"],
@@ -161,4 +171,3 @@ PAIRS = (
         contract=["replace-index:things.ix_things"],
     ),
 )
-

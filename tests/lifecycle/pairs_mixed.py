@@ -178,20 +178,28 @@ SHOP = Pair(
     new_work=_new_shopping,
     prepare={
         SQLITE: [
-            "CREATE VIEW spenders AS SELECT name, sum(amount) AS total FROM customers"
-            " JOIN orders ON orders.customer_id = customers.id GROUP BY name",
+            (
+                "CREATE VIEW spenders AS SELECT name, sum(amount) AS total FROM customers"
+                " JOIN orders ON orders.customer_id = customers.id GROUP BY name"
+            ),
             "CREATE TABLE log (id INTEGER PRIMARY KEY, text VARCHAR)",
-            "CREATE TRIGGER customers_log AFTER UPDATE OF note ON customers"
-            " BEGIN INSERT INTO log (text) VALUES (new.note); END",
+            (
+                "CREATE TRIGGER customers_log AFTER UPDATE OF note ON customers"
+                " BEGIN INSERT INTO log (text) VALUES (new.note); END"
+            ),
         ],
         POSTGRESQL: [
             # A view keeps PostgreSQL from changing the type of a column that it names.
             "CREATE VIEW spenders AS SELECT customer_id, sum(amount) AS total FROM orders GROUP BY customer_id",
             "CREATE TABLE log (id SERIAL PRIMARY KEY, text VARCHAR)",
-            "CREATE FUNCTION log_note() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN INSERT INTO log (text) VALUES (new.note); RETURN new; END'",
-            "CREATE TRIGGER customers_log AFTER UPDATE OF note ON customers"
-            " FOR EACH ROW EXECUTE FUNCTION log_note()",
+            (
+                "CREATE FUNCTION log_note() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN INSERT INTO log (text) VALUES (new.note); RETURN new; END'"
+            ),
+            (
+                "CREATE TRIGGER customers_log AFTER UPDATE OF note ON customers"
+                " FOR EACH ROW EXECUTE FUNCTION log_note()"
+            ),
         ],
     },
     expand=[],
@@ -214,7 +222,9 @@ def _quoted(*, new: bool) -> Any:
             *([Column("group", Integer, nullable=False, server_default="7")] if new else []),
             *([UniqueConstraint("select", name="UQ Select")] if new else []),
             *([Index("Ix.Group", "group")] if new else []),
-            CheckConstraint("\"select\" <> 'it''s'", name="Ck Select") if new else UniqueConstraint("Old%Col"),
+            CheckConstraint("\"select\" <> 'it''s'", name="Ck Select")
+            if new
+            else UniqueConstraint("Old%Col"),
         )
 
     return build
@@ -244,6 +254,10 @@ def _unmanaged(*, new: bool) -> Any:
     return build
 
 
+def _not_theirs(_object: object, name: str, *_: object) -> bool:
+    return name != "theirs"
+
+
 PAIRS = (
     SHOP,
     Pair(
@@ -258,7 +272,9 @@ PAIRS = (
             ]
         },
         declare=_declare_quoted,
-        old_work=lambda t, n: [t["Order Items"].insert().values({"ID": n, "select": None, "Old%Col": str(n)})],
+        old_work=lambda t, n: [
+            t["Order Items"].insert().values({"ID": n, "select": None, "Old%Col": str(n)})
+        ],
         new_work=lambda t, n: [t["Order Items"].insert().values({"ID": n, "select": f"n{n}"})],
         expand=[
             'drop-not-null:"Order Items".Old%Col',
@@ -304,7 +320,7 @@ PAIRS = (
         rows={"users": [{"id": 1, "name": "Ann", "theirs": "x"}]},
         old_work=lambda t, n: [add(t.users, id=n, name=f"Old{n}", theirs="y")],
         new_work=lambda t, n: [add(t.users, id=n, name=f"New{n}", tz="UTC")],
-        options={"include_object": lambda obj, name, type_, reflected, other: name != "theirs"},
+        options={"include_object": _not_theirs},
         expand=["add-column:users.tz"],
     ),
 )

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 import emc
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, key, remove
+from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, discarding, key, remove, retiring
 
 
 def users(m: MetaData, *more: Any) -> Table:
@@ -224,7 +224,7 @@ PAIRS = (
         _moods,
         users,
         rows={"users": USERS, "moods": [{"id": 1, "mood": "calm"}]},
-        declare=lambda upgrade, t: upgrade.discard("moods", reason="nobody looked"),
+        declare=discarding("moods", reason="nobody looked"),
         old_work=lambda t, n: [add(t.moods, id=n, mood="merry")],
         new_work=old_users,
         contract=["drop-table:moods"],
@@ -235,8 +235,12 @@ PAIRS = (
         _audit,
         users,
         rows={"users": USERS},
-        declare=lambda upgrade, t: upgrade.retire("audit"),
-        old_work=lambda t, n: [add(t.audit, id=n, text="x"), change(t.audit, n, text="y"), remove(t.audit, n)],
+        declare=retiring("audit"),
+        old_work=lambda t, n: [
+            add(t.audit, id=n, text="x"),
+            change(t.audit, n, text="y"),
+            remove(t.audit, n),
+        ],
         new_work=lambda t, n: [add(t.users, id=n, name="new")],
         contract=["drop-table:audit"],
     ),
@@ -246,8 +250,8 @@ PAIRS = (
         _audit,
         users,
         rows={"users": USERS, "audit": [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}]},
-        declare=lambda upgrade, t: upgrade.retire("audit"),
-        decide=lambda upgrade, t: upgrade.discard("audit", reason="older than the law asks for"),
+        declare=retiring("audit"),
+        decide=discarding("audit", reason="older than the law asks for"),
         old_work=lambda t, n: [add(t.audit, id=n, text="x")],
         new_work=lambda t, n: [add(t.users, id=n, name="new")],
         contract=["drop-table:audit"],
@@ -273,7 +277,7 @@ PAIRS = (
         _comments,
         users,
         rows={"users": USERS, "comments": [{"id": 1, "user_id": 1}]},
-        declare=lambda upgrade, t: upgrade.discard("comments", reason="moved to the forum"),
+        declare=discarding("comments", reason="moved to the forum"),
         old_work=lambda t, n: [
             add(t.users, id=n, name="short-lived"),
             add(t.comments, id=n, user_id=n),
@@ -293,12 +297,15 @@ PAIRS = (
         lambda m: _comments(m, "CASCADE"),
         users,
         rows={"users": USERS, "comments": [{"id": 1, "user_id": 1}]},
-        declare=lambda upgrade, t: upgrade.discard("comments", reason="moved to the forum"),
+        declare=discarding("comments", reason="moved to the forum"),
         old_work=lambda t, n: [
             add(t.users, id=n, name="short-lived"),
             add(t.comments, id=n, user_id=n),
         ],
-        new_work=lambda t, n: [t.users.delete().where(t.users.c.name == "short-lived")],
+        new_work=lambda t, n: [
+            add(t.users, id=n, name="new"),
+            t.users.delete().where(t.users.c.name == "short-lived"),
+        ],
         contract=["drop-table:comments"],
     ),
     Pair(
@@ -307,10 +314,7 @@ PAIRS = (
         _invoices,
         users,
         rows={"users": USERS, "invoices": [{"id": 1}], "lines": [{"id": 1, "invoice_id": 1}]},
-        declare=lambda upgrade, t: [
-            upgrade.discard("invoices", reason="kept by the accountant"),
-            upgrade.discard("lines", reason="kept by the accountant"),
-        ],
+        declare=discarding("invoices", "lines", reason="kept by the accountant"),
         old_work=lambda t, n: [add(t.invoices, id=n), add(t.lines, id=n, invoice_id=n)],
         new_work=old_users,
         contract=["drop-table:lines", "drop-table:invoices"],

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine
 
-from tests.lifecycle import pairs_columns, pairs_constraints, pairs_indexes, pairs_mixed, pairs_tables, pairs_types
+from tests.lifecycle import (
+    pairs_columns,
+    pairs_constraints,
+    pairs_indexes,
+    pairs_mixed,
+    pairs_tables,
+    pairs_types,
+)
 from tests.lifecycle.pairs import Pair
 from tests.lifecycle.ritual import run_lifecycle
 
