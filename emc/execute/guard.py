@@ -114,6 +114,13 @@ def _check(words: Words, step: Step, everything: Sequence[Words]) -> None:
     if verb == "DROP":
         _check_drop(words, step, everything, rebuild=rebuild)
         return
+    if verb == "DO":
+        # One statement after another is understood; whatever decides or builds statements (IF, EXECUTE) is not.
+        if (body := words.body()) is None or words:
+            raise _Refused("DO runs a program")
+        for inner in statements_of(body):
+            _check(inner, step, everything)
+        return
     if verb in _WRITES:
         words.skip("FROM", "INTO", "ONLY", "TABLE", "OR", "ABORT")
         name = words.name()

@@ -18,7 +18,7 @@ class Word:
     """One word: a keyword or a plain name, a quoted name, a literal or a mark."""
 
     text: str
-    """As written, without quotes; empty for a literal."""
+    """As written, without quotes; empty for a literal, unless it is dollar-quoted."""
     plain: bool
     """Whether it can be a keyword: it is not quoted, and no literal."""
 
@@ -70,6 +70,15 @@ class Words:
                 break
             self._at += 1
         return name
+
+    def body(self) -> str | None:
+        """Take a dollar-quoted literal, and answer what is between ``BEGIN`` and ``END`` in it."""
+        text = self._left[0].text if self._left else ""
+        match = re.fullmatch(r"(\$\w*\$)\s*BEGIN\s(.*)\sEND\s*;?\s*\1", text, re.IGNORECASE | re.DOTALL)
+        if match is None:
+            return None
+        self._at += 1
+        return match.group(2)
 
     def begins(self, *keywords: str) -> bool:
         """Whether the words that are left begin with *keywords*."""
@@ -132,7 +141,8 @@ def _words(sql: str) -> list[Word]:
             quote = text[-1:]
             words.append(Word(text[1:-1].replace(quote * 2, quote), plain=False))
         elif kind in T.Literal:
-            words.append(Word("", plain=False))
+            # A dollar-quoted literal may be the body of a DO.
+            words.append(Word(text if text.startswith("$") else "", plain=False))
         else:
             words += [Word(part, plain=True) for part in text.split()]
     return words

@@ -92,6 +92,11 @@ SUBTRACTIVE_SQL = [
     "CREATE OR REPLACE TABLE users (id int)",
     "REVOKE ALL ON users FROM app",
     "DO $$ BEGIN DROP TABLE users; END $$",
+    "DO $$ BEGIN ALTER TABLE users ADD a int; DROP TABLE users; END $$",
+    "DO $$ BEGIN EXECUTE 'DROP TABLE users'; END $$",
+    "DO $$ BEGIN IF true THEN DROP TABLE users; END IF; END $$",
+    "DO $$ DECLARE x int; BEGIN DROP TABLE users; END $$",
+    "DO LANGUAGE plpgsql 'BEGIN DROP TABLE users; END'",
     "CALL cleanup()",
     "COPY users FROM '/tmp/x'",
     "COMMIT",
@@ -159,6 +164,7 @@ ADDITIVE_SQL = [
     "SET lock_timeout = 100",
     "PRAGMA foreign_keys = OFF",
     "SELECT 1; SELECT 2;",
+    "DO $emc$\nBEGIN\n  DROP INDEX emc_ix;\n  ALTER INDEX emc_new_ix RENAME TO ix;\nEND\n$emc$",
 ]
 
 
