@@ -1,0 +1,190 @@
+"""Whoever follows a how-to guide gets where it says, on a database as the old release left it."""
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+import emc
+from emc.errors import ExitCode
+from tests.snippets import ROOT, Reader, blocks
+
+HOWTO = ROOT / "docs" / "howto"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One guide, with the database that somebody has who needs it."""
+
+    name: str
+    old: str
+    """The schema and the rows of the old release; ``{id}`` is the key that SQLAlchemy makes of an integer."""
+    query: str
+    """A question to the database when all is done."""
+    answer: list[tuple[Any, ...]]
+
+
+GUIDES = [
+    Guide(
+        "add-not-null-column",
+        """
+        CREATE TABLE users ({id}, email VARCHAR(200) NOT NULL);
+        INSERT INTO users VALUES (1, 'Ada@example.org'), (2, 'grace@example.org');
+        """,
+        "SELECT id, tz, sort_key, initials FROM users ORDER BY id",
+        [(1, "UTC", "ada@example.org", "AD"), (2, "UTC", "grace@example.org", "GR")],
+    ),
+    Guide(
+        "drop-column",
+        """
+        CREATE TABLE users ({id}, nickname VARCHAR(200), legacy_flags INTEGER,
+            cached_avatar VARCHAR(9) NOT NULL);
+        INSERT INTO users VALUES (1, 'ada', NULL, 'x'), (2, NULL, NULL, 'y');
+        """,
+        "SELECT * FROM users ORDER BY id",
+        [(1, "ada"), (2, None)],
+    ),
+    Guide(
+        "drop-table",
+        """
+        CREATE TABLE users ({id});
+        CREATE TABLE tokens ({id}, user_id INTEGER NOT NULL, secret VARCHAR(64) NOT NULL,
+            FOREIGN KEY (user_id) REFERENCES users (id));
+        CREATE TABLE old_tokens ({id}, user_id INTEGER NOT NULL, secret VARCHAR(64) NOT NULL,
+            revoked BOOLEAN NOT NULL, CONSTRAINT of_user FOREIGN KEY (user_id) REFERENCES users (id));
+        CREATE TABLE invitations ({id});
+        CREATE TABLE page_views ({id});
+        INSERT INTO users VALUES (1);
+        INSERT INTO old_tokens VALUES (1, 1, 'a', false), (2, 1, 'b', true);
+        INSERT INTO page_views VALUES (1);
+        """,
+        "SELECT user_id, secret FROM tokens",
+        [(1, "a")],
+    ),
+    Guide(
+        "unique-constraint",
+        """
+        CREATE TABLE users ({id}, email VARCHAR(200) NOT NULL, verified BOOLEAN NOT NULL);
+        INSERT INTO users VALUES (1, 'ada', true), (2, 'ada', false), (3, 'zoe', false), (4, 'zoe', false);
+        """,
+        "SELECT id FROM users ORDER BY id",
+        [(1,), (4,)],
+    ),
+    Guide(
+        "foreign-key",
+        """
+        CREATE TABLE users ({id});
+        CREATE TABLE orders ({id}, user_id INTEGER NOT NULL);
+        CREATE TABLE notes ({id}, order_id INTEGER NOT NULL);
+        INSERT INTO users VALUES (1);
+        INSERT INTO orders VALUES (1, 1), (2, 9);
+        INSERT INTO notes VALUES (1, 1), (2, 9);
+        """,
+        "SELECT orders.id, user_id, notes.id FROM orders LEFT JOIN notes ON order_id = orders.id ORDER BY 1",
+        [(1, 1, 1), (2, None, None)],
+    ),
+    Guide(
+        "move-data",
+        """
+        CREATE TABLE users ({id}, name VARCHAR(200), preferences VARCHAR(99));
+        CREATE TABLE postal_addresses ({id}, user_id INTEGER NOT NULL, line VARCHAR(200) NOT NULL);
+        INSERT INTO users VALUES (1, 'Ada', '[1]'), (2, 'Grace', NULL);
+        INSERT INTO postal_addresses VALUES (7, 1, 'here');
+        """,
+        "SELECT users.id, full_name, CAST(settings AS VARCHAR(9)), line FROM users LEFT JOIN addresses "
+        "ON user_id = users.id ORDER BY 1",
+        [(1, "Ada", "[1]", "here"), (2, "Grace", None, None)],
+    ),
+]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """Where a guide's snippets run."""
+    module = ModuleType("snippets")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    return module
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
+def test_guide(guide: Guide, engine: Engine, module: ModuleType, tmp_path: Path) -> None:
+    """The declarations of a guide take an old database to its end, and the rows are what the guide promises."""
+    key = "SERIAL" if engine.dialect.name == "postgresql" else "INTEGER"
+    with engine.begin() as connection:
+        for statement in guide.old.format(id=f"id {key} NOT NULL PRIMARY KEY").split(";")[:-1]:
+            connection.exec_driver_sql(statement)
+    list(Reader(HOWTO / f"{guide.name}.rst", tmp_path, module).follow())
+    upgrade: emc.Upgrade = module.upgrade  # What every guide calls it.
+
+    emc.expand(upgrade, engine)
+    assert emc.migrate(upgrade, engine).exit_code is ExitCode.DONE
+    assert emc.contract(upgrade, engine).exit_code is ExitCode.GATE_SHUT
+    report = emc.contract(upgrade, engine, old_code_gone=True, soak=dt.timedelta())
+    assert [(one.step.id, one.verdicts) for one in report.blocked] == []
+
+    plan = emc.plan(upgrade, engine).plan
+    assert plan.is_empty
+    assert plan.unmanaged == ()
+    with engine.connect() as connection:
+        assert [tuple(row) for row in connection.exec_driver_sql(guide.query)] == guide.answer
+
+
+def test_pipeline(module: ModuleType, tmp_path: Path) -> None:
+    """The shell script of the pipeline guide goes on while rows are left, waits for locks, and ends as emc ended."""
+    list(Reader(HOWTO / "pipeline.rst", tmp_path, module).follow())
+    answers = tmp_path / "answers"
+    fake = tmp_path / "emc"
+    fake.write_text(f'#!/bin/bash\nread -r code < "{answers}"\nsed -i 1d "{answers}"\nexit "$code"\n')
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PAUSE": "0"}
+    for codes, end in (("1 1 4 0", 0), ("1 2", 2), ("3", 3), ("5", 5)):
+        answers.write_text("\n".join([*codes.split(), "99", ""]))
+        done = subprocess.run(["bash", "migrate.sh"], cwd=tmp_path, env=environment, check=False)
+        assert done.returncode == end, codes
+        assert answers.read_text() == "99\n", f"{codes}: not every answer was asked for"
+
+
+def test_gates_and_kinds_are_documented() -> None:
+    """Every gate, kind of operation, hazard, exit code and table of emc's own is in the documentation."""
+    from emc.gates import _OWN, _REPLACED
+    from emc.gates.people import ExpandDone, OldCodeGone
+    from emc.operations import Kind
+    from emc.state.tables import METADATA
+
+    def text(name: str) -> str:
+        return (ROOT / "docs" / name).read_text()
+
+    made = {gate for gates in (*_OWN.values(), *_REPLACED.values()) for gate in gates}
+    gates = {gate.kind for gate in (*made, ExpandDone, OldCodeGone)}  # type: ignore[attr-defined]
+    for page in ("explanation/gates.rst", "howto/shut-gate.rst"):
+        assert [gate for gate in sorted(gates) if f"``{gate}``" not in text(page)] == []
+    kinds = {value for name, value in vars(Kind).items() if name.isupper()}
+    # No plan holds it: a type goes with the last column or table that uses it.
+    kinds -= {Kind.DROP_ENUM}
+    assert [kind for kind in sorted(kinds) if f"``{kind}``" not in text("reference/steps.rst")] == []
+    assert [name for name in METADATA.tables if f"``{name}``" not in text("reference/tables.rst")] == []
+    codes = {int(code) for code in ExitCode}
+    first_column = {
+        int(row)
+        for block in text("howto/pipeline.rst").split("   * - ")
+        if (row := block.split("\n", 1)[0]).isdigit()
+    }
+    assert first_column == codes
+
+
+def test_every_guide_is_followed() -> None:
+    """No how-to guide with declarations escapes these tests."""
+    declaring = {
+        path.stem
+        for path in HOWTO.glob("*.rst")
+        if any(one.language == "python" and "upgrade." in one.code for one in blocks(path.read_text()))
+    }
+    assert declaring - {"adopt", "naming-convention"} == {guide.name for guide in GUIDES}
