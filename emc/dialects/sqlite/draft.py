@@ -17,6 +17,7 @@ from emc.dialects.sqlite.tokens import normal, tokens
 from emc.errors import PlanRefusedError, Refusal
 from emc.names import ElementKind, TableKey
 from emc.operations import Kind, Operation, constraint_kind
+from emc.phases import Phase
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,9 @@ def with_constraint(sql: str, definition: str, operation: Operation) -> str:
         if clause.kind == new.kind and same_name and normal(clause.text) == normal(new.text):
             return sql
         if clause.kind == new.kind and new.name is not None and same_name:
+            if operation.phase is Phase.CONTRACT:
+                # Planned before expand has dropped the old definition; contract itself does not run before that.
+                return edits.add_constraint(edits.drop_clause(sql, clause), definition)
             raise refused(
                 operation,
                 f"a constraint {new.name} is there already, and says something else: {clause.text}",
