@@ -124,7 +124,8 @@ class Unsupported(Change):
 _RECIPES = {
     "primary key": "A primary key does not change online. Keep the old key in the models, or make a new table with the "
     'new key, copy the rows with @upgrade.data_migration(...), then upgrade.retire("{target}").',
-    "identity": "Set the identity of {target} in the models to what the database has; or add a new column with the new "
+    "identity": "Say in the models what the database has (Identity(...), or autoincrement=False for an integer key that has "
+    "no sequence); or add a new column with the new "
     "identity, move the data with @upgrade.data_migration(...), and retire the old one.",
     "computed": "A generated column does not change its expression online. Add a new column with the new expression, "
     'under a new name, and upgrade.discard("{target}", reason="computed anew").',

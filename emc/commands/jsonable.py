@@ -119,6 +119,7 @@ def phase_json(report: PhaseReport) -> dict[str, Any]:
     return {
         "phase": str(report.phase),
         "dry_run": report.dry_run,
+        "exit_code": int(report.exit_code),
         "steps": [step_json(step) for step in report.steps],
         "done": list(report.done),
         "blocked": [
@@ -133,6 +134,7 @@ def migrate_json(report: MigrateReport) -> dict[str, Any]:
     return {
         "phase": str(Phase.MIGRATE),
         "dry_run": report.dry_run,
+        "exit_code": int(report.exit_code),
         "results": [
             {
                 "id": result.name,
