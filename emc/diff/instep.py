@@ -52,7 +52,9 @@ class InStep:
         self._types = dialect.type_compiler_instance
         self._ddl = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
         self._options = f"{dialect.name}_"
-        self._live_types: dict[int, str] = {}
+        self._live_types: dict[int, tuple[str, tuple[str, ...]]] = {}
+        """Text and labels by the identity of the type object: a snapshot shares them between columns."""
+        self._plain: dict[tuple[str, str], str] = {}
         self._defaults: dict[object, str | None] = {}
 
     def table(self, model: Table, live: LiveTable) -> bool:
@@ -106,17 +108,18 @@ class InStep:
         """The text of the type when it is the same on both sides."""
         known = self._live_types.get(id(reflected))
         if known is None:
-            known = self._live_types[id(reflected)] = facts.type_text(reflected, self._dialect)
+            known = facts.type_text(reflected, self._dialect), facts.labels(reflected)
+            self._live_types[id(reflected)] = known
+        text, live_labels = known
         try:
             wanted = self._types.process(column.type, type_expression=column)
         except exc.CompileError:
             return None
-        if not known or known != wanted:
+        if not text or text != wanted:
             return None
-        live_labels = facts.labels(reflected)
         if live_labels and not (isinstance(column.type, Enum) and tuple(column.type.enums) == live_labels):
             return None
-        return known
+        return text
 
     def _same_default(
         self, column: Column[Any], reflected: Mapping[str, Any], type_text: str, *, is_autoincrement: bool
@@ -134,7 +137,13 @@ class InStep:
         wanted = self._default(column)
         if wanted is None:
             return False
-        return wanted == live or _plain(wanted, type_text) == _plain(live, type_text)
+        return wanted == live or self._bare(wanted, type_text) == self._bare(live, type_text)
+
+    def _bare(self, default: str, type_text: str) -> str:
+        key = (default, type_text)
+        if key not in self._plain:
+            self._plain[key] = _plain(default, type_text)
+        return self._plain[key]
 
     def _default(self, column: Column[Any]) -> str | None:
         """The default as DDL spells it."""
@@ -246,8 +255,15 @@ class InStep:
         if len(model.indexes) != len(live.indexes):
             return False
         known = {reflected["name"]: reflected for reflected in live.indexes}
-        return facts.indexes(live).keys() == known.keys() and all(
+        return self._shows_all_indexes(live, known) and all(
             self._same_index(index, known.get(index.name), live) for index in model.indexes
+        )
+
+    def _shows_all_indexes(self, live: LiveTable, known: Mapping[str | None, object]) -> bool:
+        """Whether the inspector's dictionaries leave out no index; SQLite's do those of expressions."""
+        return all(
+            kind is not ElementKind.INDEX or name in known or name in live.unfinished
+            for kind, name in live.definitions
         )
 
     def _same_index(self, index: Index, reflected: Mapping[str, Any] | None, live: LiveTable) -> bool:
