@@ -109,6 +109,20 @@ def is_run(command: Command) -> bool:
     return command.words.split()[0] in ("emc", "python")
 
 
+Ran = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of one block."""
+
+    block: Block
+    ran: tuple[tuple[Command, Ran], ...] = ()
+    """The commands of a console block that were run."""
+    printed: tuple[str, ...] = ()
+    """For a text block: what the Python block before it has printed."""
+
+
 @dataclass
 class Reader:
     """Somebody who follows a document in an empty directory."""
@@ -117,28 +131,27 @@ class Reader:
     directory: Path
     module: ModuleType
 
-    def follow(self) -> Iterator[tuple[Block, list[tuple[Command, subprocess.CompletedProcess[str]]]]]:
-        """Do what each block says; answer what its commands did."""
-        printed: list[str] = []
+    def follow(self) -> Iterator[Done]:
+        """Do what each block says."""
         every = blocks(self.path.read_text())
         is_project = any(block.caption == "pyproject.toml" for block in every)
+        printed: tuple[str, ...] = ()
         for block in every:
-            ran = []
-            if block.language == "text" and printed:
-                assert alike(printed) == alike(block.code.splitlines()), f"{self.path}, line {block.line + 1}"
-            printed = []
+            done = Done(block, printed=printed if block.language == "text" else ())
+            printed = ()
             if block.caption is not None:
                 self.directory.joinpath(block.caption).write_text(block.code)
             elif block.language == "python":
                 code = "\n" * block.line + block.code  # for the line numbers of tracebacks
                 with contextlib.redirect_stdout(io.StringIO()) as output:
                     exec(compile(code, str(self.path), "exec"), self.module.__dict__)
-                printed = output.getvalue().splitlines()
+                printed = tuple(line.rstrip() for line in output.getvalue().splitlines())
             elif block.language == "console" and is_project:
                 ran = [(command, self._run(command)) for command in commands(block.code) if is_run(command)]
-            yield block, ran
+                done = Done(block, tuple(ran))
+            yield done
 
-    def _run(self, command: Command) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: Command) -> Ran:
         program, *arguments = command.words.split()
         given = ["-m", "emc", *arguments] if program == "emc" else arguments
         return subprocess.run(
@@ -164,36 +177,39 @@ def alike(lines: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def record(path: Path, directory: Path) -> str:
-    """The text of a document with what its commands answer now.
+    """The text of a document with what its code and commands answer now.
 
     :raises SystemExit: a command ended with another code than the document says.
     """
     text = path.read_text()
     parts, position = [], 0
-    for block, ran in Reader(path, directory, ModuleType("snippets")).follow():
-        answers = dict(ran)
-        if not answers:
-            continue
-        lines = []
-        for command in commands(block.code):
-            written = next(
-                line for line in block.code.split("\n") if line.partition("  #")[0] == f"$ {command.words}"
-            )
-            lines.append(written)
-            done = answers.get(command)
-            if done is None:
-                lines += command.shown
-                continue
-            if done.returncode != command.code:
-                raise SystemExit(f"{path}: {command.words}: exit code {done.returncode}\n{done.stdout}")
-            lines += [line.rstrip() for line in done.stdout.rstrip("\n").split("\n") if done.stdout.strip()]
-            if command.code:
-                lines.append(f"[exit code {command.code}]")
-        parts.append(text[position : block.start] + "\n")
-        parts += [f"{block.indent}{line}".rstrip() + "\n" for line in lines]
-        parts.append("\n")
-        position = block.end
+    for done in Reader(path, directory, ModuleType("snippets")).follow():
+        block, lines = done.block, list(done.printed) or _answers(done)
+        if lines:
+            parts.append(text[position : block.start] + "\n")
+            parts += [f"{block.indent}{line}".rstrip() + "\n" for line in lines]
+            parts.append("\n")
+            position = block.end
     return "".join([*parts, text[position:]])
+
+
+def _answers(done: Done) -> list[str]:
+    """A console block, anew."""
+    if not done.ran:
+        return []
+    answers, lines = dict(done.ran), []
+    written = [line for line in done.block.code.split("\n") if line.startswith("$ ")]
+    for command, line in zip(commands(done.block.code), written, strict=True):
+        lines.append(line)
+        ran = answers.get(command)
+        if ran is None:
+            lines += command.shown
+            continue
+        if ran.returncode != command.code:
+            raise SystemExit(f"{command.words}: exit code {ran.returncode}\n{ran.stdout}")
+        lines += ran.stdout.rstrip("\n").split("\n") if ran.stdout.strip() else []
+        lines += [f"[exit code {command.code}]"] if command.code else []
+    return lines
 
 
 def main() -> None:

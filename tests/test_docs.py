@@ -21,11 +21,15 @@ def test_snippets(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     try:
-        for _, ran in Reader(path, tmp_path, module).follow():
-            for command, done in ran:
-                assert done.returncode == command.code, f"{command.words}\n{done.stdout}"
+        for done in Reader(path, tmp_path, module).follow():
+            if done.printed:
+                assert alike(done.printed) == alike(done.block.code.splitlines()), (
+                    f"line {done.block.line + 1}"
+                )
+            for command, ran in done.ran:
+                assert ran.returncode == command.code, f"{command.words}\n{ran.stdout}"
                 if command.shown:
-                    assert alike(done.stdout.splitlines()) == alike(command.shown), command.words
+                    assert alike(ran.stdout.splitlines()) == alike(command.shown), command.words
     finally:
         # What a document wrote and imported is nobody else's.
         for name in set(sys.modules) - before:
