@@ -37,6 +37,11 @@ def upgrade(how: str) -> Upgrade:
 
 if __name__ == "__main__":
     engine = create_engine(sys.argv[1])
-    print("begins", flush=True)  # noqa: T201  # The parent waits for it.
-    result = migrate(engine, only_work(upgrade(sys.argv[2]), engine), batch=BatchPolicy(fast=True), small=20)
+    result = migrate(
+        engine,
+        only_work(upgrade(sys.argv[2]), engine),
+        batch=BatchPolicy(fast=True),
+        small=20,
+        report=lambda event: print(event.rows_done, flush=True),  # noqa: T201  # The parent counts the batches.
+    )
     sys.exit(0 if result.outcome == "complete" else 1)
