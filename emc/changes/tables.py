@@ -41,7 +41,8 @@ class TableAdded(Change):
             *(item for item in self.directive.columns if not isinstance(item, Constraint)),
             *sorted(
                 (item for item in self.directive.columns if isinstance(item, Constraint)),
-                key=lambda constraint: constraint._creation_order,
+                # The order in which SQLAlchemy's own DDL compiler writes them.
+                key=lambda constraint: constraint._creation_order,  # noqa: SLF001
             ),
         ]
         yield operation(
@@ -124,8 +125,8 @@ class Unsupported(Change):
 _RECIPES = {
     "primary key": "A primary key does not change online. Keep the old key in the models, or make a new table with the "
     'new key, copy the rows with @upgrade.data_migration(...), then upgrade.retire("{target}").',
-    "identity": "Say in the models what the database has (Identity(...), or autoincrement=False for an integer key that has "
-    "no sequence); or add a new column with the new "
+    "identity": "Say in the models what the database has (Identity(...), or autoincrement=False for an integer key "
+    "that has no sequence); or add a new column with the new "
     "identity, move the data with @upgrade.data_migration(...), and retire the old one.",
     "computed": "A generated column does not change its expression online. Add a new column with the new expression, "
     'under a new name, and upgrade.discard("{target}", reason="computed anew").',
