@@ -54,7 +54,7 @@ def _show_plan(terminal: Terminal, report: PlanReport) -> None:
         if rows:
             terminal.say()
             terminal.say(HEADINGS[phase], "bold")
-            terminal.show(_steps(terminal, rows, report))
+            terminal.show(_steps(rows, report))
     if derived.notes:
         terminal.say()
         terminal.say("Notes", "bold")
@@ -72,9 +72,8 @@ def _show_plan(terminal: Terminal, report: PlanReport) -> None:
         terminal.say("Nothing to do: models and database agree.", "green")
 
 
-def _steps(terminal: Terminal, rows: Iterable[Step | Work | NotReady], report: PlanReport) -> Table:
+def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport) -> Table:
     table = grid("step", "what it does")
-    widest = 0
     for row in rows:
         if isinstance(row, Step):
             name, what = row.id, Text(row.operation.description)
@@ -91,9 +90,6 @@ def _steps(terminal: Terminal, rows: Iterable[Step | Work | NotReady], report: P
                 Text(f"not yet: {row.reason}" if isinstance(row, NotReady) else row.description),
             )
         table.add_row(Text(name, "cyan"), what)
-        widest = max(widest, len(name))
-    # Names are there to be copied: the other column gives way first.
-    table.columns[0].min_width = min(widest, max(20, terminal.width // 2))
     return table
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -53,18 +54,20 @@ class Terminal:
     def show(self, table: Table) -> None:
         """Write *table*; nothing in JSON mode."""
         if not self.as_json:
-            self._write(self._rendered(table, soft_wrap=False))
+            # Rich cuts off what does not fit; a terminal that is too narrow for the words wraps them itself.
+            needed = Measurement.get(self.console, self.console.options.update(width=1_000), table).minimum
+            self._write(self._rendered(table, soft_wrap=False, width=max(self.width, needed)))
 
     def answer(self, document: Any) -> None:
         """Write the one JSON document; nothing in table mode."""
         if self.as_json:
             self._write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
 
-    def _rendered(self, what: RenderableType, *, soft_wrap: bool) -> str:
+    def _rendered(self, what: RenderableType, *, soft_wrap: bool, width: int | None = None) -> str:
         buffer = io.StringIO()
         console = Console(
             file=buffer,
-            width=self.width,
+            width=width or self.width,
             force_terminal=self.console.is_terminal,
             color_system="auto" if self.console.color_system else None,
             highlight=False,
@@ -93,7 +96,7 @@ def grid(*headers: str, numbers: Collection[int] = ()) -> Table:
 
     :param numbers: which columns hold numbers.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for at, header in enumerate(headers):
         table.add_column(header, overflow="fold", justify="right" if at in numbers else "left")
     return table
