@@ -12,7 +12,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 
 from emc.dialects.base import CannotSpellError
 from emc.dialects.postgresql import PostgreSQL
-from emc.dialects.postgresql.text import DIALECT
+from emc.dialects.postgresql.naming import DIALECT
 from emc.names import ElementKind, TableKey
 from emc.schema import LiveTable
 from tests.servers import make_role

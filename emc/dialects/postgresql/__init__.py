@@ -13,7 +13,7 @@ from sqlalchemy.types import UserDefinedType
 from emc.dialects.base import Blocker, Dialect, Failure
 from emc.dialects.postgresql import constraints, limits, reading, recipes, sessions, spelling
 from emc.dialects.postgresql.ground import Ground
-from emc.dialects.postgresql.text import table_name
+from emc.dialects.postgresql.naming import table_name
 from emc.errors import Refusal
 from emc.names import Element, TableKey
 from emc.operations import Kind, Operation

@@ -17,6 +17,7 @@ from sqlalchemy.types import NullType
 
 from emc.dialects.postgresql import probes
 from emc.dialects.postgresql.ground import Ground, Patient
+from emc.dialects.postgresql.naming import DIALECT, identifier, qualified, squeezed, without_schema
 from emc.dialects.postgresql.rendering import (
     alter,
     atomic,
@@ -29,7 +30,6 @@ from emc.dialects.postgresql.rendering import (
     rendered,
     validate,
 )
-from emc.dialects.postgresql.text import DIALECT, identifier, qualified, squeezed, without_schema
 from emc.names import ElementKind, TableKey
 from emc.operations import beside_name
 from emc.steps import Hazard, LockPolicy, Step, Transaction

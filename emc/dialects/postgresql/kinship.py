@@ -18,19 +18,31 @@ def incoming_keys(ground: Ground) -> Iterator[tuple[TableKey, str]]:
 
     Other foreign keys to it are not ours to drop: the server refuses, and says which they are.
     """
-    position = _position(ground)
-    gone_before = {one.element for one in ground.operations[:position]}
-    going = ground.operations[position + 1 :]
+    gone = _gone_before(ground)
+    going = ground.operations[_position(ground) + 1 :]
     for key, table in ground.live.tables.items():
-        if key == ground.key:
+        if key == ground.key or key in gone:
             continue
         for one in table.foreign_keys:
             if TableKey(one["referred_schema"], one["referred_table"]) != ground.key:
                 continue
-            if any(_takes_along(later, key, one["constrained_columns"]) for later in going) and not any(
-                element.table == key and element.name is None for element in gone_before
-            ):
+            if any(_takes_along(later, key, one["constrained_columns"]) for later in going):
                 yield key, str(one["name"])
+
+
+def outgoing_keys(ground: Ground, column: str | None = None) -> Iterator[str]:
+    """The foreign keys of the table, or of its *column*, that are there yet when its turn comes."""
+    gone = _gone_before(ground)
+    for one in ground.table.foreign_keys if ground.table is not None else ():
+        parent = TableKey(one["referred_schema"], one["referred_table"])
+        if parent not in gone and (column is None or column in one["constrained_columns"]):
+            yield str(one["name"])
+
+
+def _gone_before(ground: Ground) -> set[TableKey]:
+    """The tables that are dropped earlier in the same phase."""
+    before = ground.operations[: max(_position(ground), 0)]
+    return {one.element.table for one in before if one.kind == Kind.DROP_TABLE}
 
 
 def _position(ground: Ground) -> int:

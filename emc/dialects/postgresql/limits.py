@@ -12,8 +12,8 @@ from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.ground import SMALL, Ground
 from emc.dialects.postgresql.kinship import columns_of_enum
+from emc.dialects.postgresql.naming import DIALECT, qualified, table_name
 from emc.dialects.postgresql.rendering import type_text
-from emc.dialects.postgresql.text import DIALECT, qualified, table_name
 from emc.errors import Refusal
 from emc.names import ElementKind, TableKey, is_own
 from emc.operations import Kind, ReplaceOp, constraint_kind

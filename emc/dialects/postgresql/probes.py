@@ -14,8 +14,8 @@ from sqlalchemy import CHAR, TIMESTAMP, DateTime, Numeric, String, Time
 from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.types import TypeEngine
 
+from emc.dialects.postgresql.naming import identifier, literal, qualified, table_name
 from emc.dialects.postgresql.rendering import type_text
-from emc.dialects.postgresql.text import identifier, literal, qualified, table_name
 from emc.names import TableKey
 from emc.steps import Probe
 
@@ -101,10 +101,11 @@ def index(
         tail = was.removeprefix("UNIQUE ")
         same = f"strpos({_bare('pg_get_indexdef(i.indexrelid)', key)}, {literal(_bare_text(tail, key))}) > 0"
         different = f" AND NOT (i.indisunique = {_boolean(was.startswith('UNIQUE '))} AND {same})"
+    found = _columns("i.indkey", "i.indrelid", "i.indnkeyatts")
     return Probe(
         "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         f" WHERE i.indrelid = {_regclass(key)} AND c.relname = {literal(name)} AND i.indisvalid AND i.indisready"
-        f" AND i.indisunique = {_boolean(unique)} AND {_columns('i.indkey', 'i.indrelid', 'i.indnkeyatts')} = {_array(columns)}"
+        f" AND i.indisunique = {_boolean(unique)} AND {found} = {_array(columns)}"
         f"{different})",
         f"index {name} of table {key} is complete",
     )

@@ -21,7 +21,7 @@ from sqlalchemy.engine.reflection import ObjectKind, ObjectScope
 from sqlalchemy.types import Integer, NullType, TypeEngine
 
 from emc.dialects.postgresql import catalog
-from emc.dialects.postgresql.text import balanced, identifier, without_schema
+from emc.dialects.postgresql.naming import balanced, identifier, without_schema
 from emc.names import ElementKind, TableKey
 from emc.schema import LiveSchema, LiveTable
 

@@ -20,8 +20,9 @@ from sqlalchemy.schema import (
 
 from emc.dialects.postgresql import probes
 from emc.dialects.postgresql.ground import Ground
-from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys
+from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys, outgoing_keys
 from emc.dialects.postgresql.limits import is_free, rewrites
+from emc.dialects.postgresql.naming import identifier, literal, qualified, shorten
 from emc.dialects.postgresql.rendering import (
     alter,
     alter_type,
@@ -32,7 +33,6 @@ from emc.dialects.postgresql.rendering import (
     rendered,
     validate,
 )
-from emc.dialects.postgresql.text import identifier, literal, qualified, shorten
 from emc.names import EMC_PREFIX, ElementKind, TableKey
 from emc.operations import bare_table
 from emc.steps import Hazard, Step, Transaction
@@ -57,8 +57,7 @@ def create_table(ground: Ground) -> Step:
 def drop_table(ground: Ground) -> Step:
     """The foreign keys that tie it to tables which stay or go after it, then the table; never CASCADE."""
     statements = [drop_constraint(key, name) for key, name in incoming_keys(ground)]
-    if ground.table is not None:
-        statements += [drop_constraint(ground.key, str(one["name"])) for one in ground.table.foreign_keys]
+    statements += [drop_constraint(ground.key, name) for name in outgoing_keys(ground)]
     statements.append(compiled(DropTable(bare_table(ground.key))))
     return ground.step(statements, probes.table_gone(ground.key), Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA)
 
@@ -113,13 +112,9 @@ def drop_column(ground: Ground) -> Step:
     transaction, and the proof counts for more than the moment in which their files are unlinked.
     """
     directive = ground.directive
-    statements: list[str] = []
-    if ground.table is not None:
-        statements += [
-            drop_constraint(ground.key, str(one["name"]))
-            for one in ground.table.foreign_keys
-            if directive.column_name in one["constrained_columns"]
-        ]
+    statements = [
+        drop_constraint(ground.key, name) for name in outgoing_keys(ground, str(directive.column_name))
+    ]
     plain = ops.DropColumnOp(ground.key.name, directive.column_name, schema=ground.key.schema)
     return ground.step(
         [*statements, *rendered(plain)],

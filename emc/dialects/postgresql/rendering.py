@@ -23,7 +23,7 @@ from sqlalchemy.schema import (
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.ground import Patient
-from emc.dialects.postgresql.text import DIALECT, MAX_BYTES, identifier, table_name
+from emc.dialects.postgresql.naming import DIALECT, MAX_BYTES, identifier, table_name
 from emc.names import TableKey
 
 

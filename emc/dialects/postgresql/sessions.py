@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from emc.dialects.base import Blocker, Failure
-from emc.dialects.postgresql.text import table_name
+from emc.dialects.postgresql.naming import table_name
 from emc.errors import ConfigurationError
 from emc.names import TableKey
 from emc.steps import LockPolicy, Transaction
@@ -159,5 +159,7 @@ SELECT CAST(a.pid AS text), coalesce(a.usename, ''),
 def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
     """The sessions that hold locks on tables *keys*, longest first."""
     names = [table_name(key) for key in keys]
+    # Within a transaction the server goes on showing the activity of the first look.
+    connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
     rows = connection.execute(text(_BLOCKERS), {"names": names, "application": APPLICATION})
     return [Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows]

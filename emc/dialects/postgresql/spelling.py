@@ -33,8 +33,8 @@ from sqlalchemy.schema import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from emc.dialects.base import CannotSpellError
+from emc.dialects.postgresql.naming import DIALECT, identifier, with_schema
 from emc.dialects.postgresql.reading import read_scratch
-from emc.dialects.postgresql.text import DIALECT, identifier, with_schema
 from emc.names import TableKey
 from emc.schema import LiveSchema, LiveTable
 

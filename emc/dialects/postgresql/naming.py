@@ -59,9 +59,9 @@ def without_schema(text: str, schema: str) -> str:
 
     String literals are left alone.
     """
-    if schema not in text:
-        return text
     prefixes = {schema, '"' + schema.replace('"', '""') + '"'}
+    if not any(prefix in text for prefix in prefixes):
+        return text
     parts = _pieces(text)
     kept: list[str] = []
     position = 0
