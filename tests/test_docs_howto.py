@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,10 +11,27 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    Enum,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    column,
+    create_engine,
+)
 
 import emc
 from emc.errors import ExitCode
+from emc.gates import _OWN, _REPLACED
+from emc.gates.people import ExpandDone, OldCodeGone
+from emc.operations import Kind
+from emc.state.tables import METADATA
 from tests.snippets import ROOT, Reader, blocks
 
 HOWTO = ROOT / "docs" / "howto"
@@ -137,6 +155,84 @@ def test_guide(guide: Guide, engine: Engine, module: ModuleType, tmp_path: Path)
         assert [tuple(row) for row in connection.exec_driver_sql(guide.query)] == guide.answer
 
 
+SHUT = """
+    CREATE TABLE users (id SERIAL PRIMARY KEY, name TEXT, email TEXT, tz TEXT, nickname TEXT, full_name TEXT);
+    INSERT INTO users (name, email, tz, nickname) VALUES ('a', 'x', 'UTC', NULL), ('b', 'x', NULL, NULL),
+        ('c', 'x', NULL, 'cc'), ('d', 'y', NULL, 'dd');
+    INSERT INTO users (name, full_name, email, tz) VALUES ('e', 'e', 'y', 'UTC');
+    CREATE INDEX ix_users_name ON users (name);
+    CREATE TABLE orders (id SERIAL PRIMARY KEY, user_id INTEGER, total INTEGER, old_total INTEGER, cents INTEGER);
+    INSERT INTO orders (user_id, total, old_total, cents) VALUES (1, 1, 1, 100), (8, -1, 1, 100), (9, -1, NULL, 1);
+    CREATE TABLE products (id SERIAL PRIMARY KEY, code VARCHAR(20));
+    INSERT INTO products (code) VALUES ('short'), ('much too long');
+    CREATE TYPE state AS ENUM ('open', 'archived');
+    CREATE TABLE tasks (id SERIAL PRIMARY KEY, state state);
+    INSERT INTO tasks (state) VALUES ('archived'), ('archived'), ('open');
+    CREATE TABLE late (id SERIAL PRIMARY KEY);
+"""
+
+
+def shut_upgrade() -> emc.Upgrade:
+    """Models that ask for something behind every gate."""
+    metadata = MetaData()
+
+    def table(name: str, *elements: Any) -> Table:
+        return Table(name, metadata, Column("id", Integer, primary_key=True), *elements)
+
+    users = table(
+        "users",
+        Column("email", Text, unique=True),
+        Column("tz", Text, nullable=False),
+        Column("full_name", Text),
+    )
+    orders = table(
+        "orders",
+        Column("user_id", ForeignKey("users.id")),
+        Column("total", Integer),
+        Column("cents", Integer),
+        CheckConstraint("total >= 0", name="ck_orders_total"),
+    )
+    table("products", Column("code", String(5)))
+    table("tasks", Column("state", Enum("open", name="state")))
+    table("late", Column("one", Integer), Column("two", Integer))
+    upgrade = emc.Upgrade(metadata)
+    upgrade.data_migration(
+        users,
+        name="full_names",
+        where=lambda t: t.c.full_name.is_distinct_from(t.c.name),
+        values={users.c.full_name: column("name")},
+    )
+    upgrade.data_migration(
+        orders,
+        name="cents",
+        where=lambda t: t.c.cents != t.c.old_total * 100,
+        values={orders.c.cents: column("old_total") * 100},
+    )
+    upgrade.retire("users.name", after=["full_names"], soak="24h")
+    upgrade.retire("users.nickname")
+    upgrade.retire("orders.old_total", after=["cents"])
+    upgrade.retire("users.ix_users_name")
+    return upgrade
+
+
+def test_messages(postgresql_url: str) -> None:
+    """The guide to shut gates quotes what emc says, word for word, and leaves no gate out."""
+    quoted = set(re.findall(r"^   \*([^*]+)\*$", (HOWTO / "shut-gate.rst").read_text(), re.MULTILINE))
+    engine = create_engine(postgresql_url)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(SHUT)
+        verdicts = emc.plan(shut_upgrade(), engine).verdicts.values()
+    finally:
+        engine.dispose()
+    said = {one.reason for its in verdicts for one in its if not one.open}
+    # What it says of rows that exclude each other is not tried here.
+    [conflicts] = (one for one in quoted if "exclude each other" in one)
+    assert sorted(quoted - said) == [conflicts]
+    kinds = {one.gate.partition(":")[0] for its in verdicts for one in its if one.reason in quoted}
+    assert kinds == gate_kinds() - {"no-conflicts"}
+
+
 def test_pipeline(module: ModuleType, tmp_path: Path) -> None:
     """The shell script of the pipeline guide goes on while rows are left, waits for locks, and ends as emc ended."""
     list(Reader(HOWTO / "pipeline.rst", tmp_path, module).follow())
@@ -152,18 +248,19 @@ def test_pipeline(module: ModuleType, tmp_path: Path) -> None:
         assert answers.read_text() == "99\n", f"{codes}: not every answer was asked for"
 
 
+def gate_kinds() -> set[str]:
+    """The first halves of the names of all gates."""
+    made = {gate for gates in (*_OWN.values(), *_REPLACED.values()) for gate in gates}
+    return {gate.kind for gate in (*made, ExpandDone, OldCodeGone)}  # type: ignore[attr-defined]
+
+
 def test_gates_and_kinds_are_documented() -> None:
     """Every gate, kind of operation, hazard, exit code and table of emc's own is in the documentation."""
-    from emc.gates import _OWN, _REPLACED
-    from emc.gates.people import ExpandDone, OldCodeGone
-    from emc.operations import Kind
-    from emc.state.tables import METADATA
 
     def text(name: str) -> str:
         return (ROOT / "docs" / name).read_text()
 
-    made = {gate for gates in (*_OWN.values(), *_REPLACED.values()) for gate in gates}
-    gates = {gate.kind for gate in (*made, ExpandDone, OldCodeGone)}  # type: ignore[attr-defined]
+    gates = gate_kinds()
     for page in ("explanation/gates.rst", "howto/shut-gate.rst"):
         assert [gate for gate in sorted(gates) if f"``{gate}``" not in text(page)] == []
     kinds = {value for name, value in vars(Kind).items() if name.isupper()}
