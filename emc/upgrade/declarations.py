@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import Column, ColumnElement, Table
+from sqlalchemy import ClauseElement, Column, ColumnElement, Table
 
 from emc.names import ElementKind, TableKey, dotted
 
@@ -43,7 +43,8 @@ class Fill(Declaration):
     @property
     def is_constant(self) -> bool:
         """Whether every row gets the same value, which a server default can supply to old writers too."""
-        return not callable(self.value) and not isinstance(self.value, ColumnElement)
+        is_sql = isinstance(self.value, ClauseElement) or hasattr(self.value, "__clause_element__")
+        return not is_sql and not callable(self.value)
 
     @property
     def name(self) -> str:

@@ -164,19 +164,17 @@ def test_renamed_uniques_are_no_work(hub: Hub) -> None:
     assert [element for element in plan["unmanaged"] if element["kind"] == "unique"] == []
 
 
-def test_expand_rebuilds_nothing(hub: Hub) -> None:
-    """What 6.1.1 adds to tables that are in use is added in place, on SQLite too."""
-    sql = [statement for step in steps(plan_of(hub, "retiring"), "expand") for statement in step["sql"]]
-    assert [statement for statement in sql if "RENAME TO" in statement or "DROP" in statement] == []
+def test_expand_rebuilds_for_foreign_keys_only(hub: Hub) -> None:
+    """What 6.1.1 adds is added in place, except that SQLite rebuilds tables that gain a named foreign key.
 
-
-def test_expand_can_be_undone(hub: Hub) -> None:
-    """Undo after expand leaves the schema as the old release made it, with all of its rows."""
-    before, schema = hub.old_release("dump"), own_schema(hub)
-    run(hub, "expand", "retiring")
-    run(hub, "undo", "retiring")
-    assert own_schema(hub) == schema
-    assert hub.old_release("dump") == before
+    SQLite could add such a column in place, but SQLAlchemy would not find the name and the ON DELETE of its foreign key
+    again, and Alembic would report a difference for ever.
+    """
+    expand = steps(plan_of(hub, "retiring"), "expand")
+    rebuilt = {step["target"].split(".")[0] for step in expand if "rewrites-table" in step["hazards"]}
+    gaining = {step["target"].split(".")[0] for step in expand if step["kind"] == "add-foreign-key"}
+    assert gaining == {"api_tokens", "services", "spawners"}
+    assert rebuilt == (gaining if hub.url.startswith("sqlite") else set())
 
 
 def test_upgrade_discards(hub: Hub, tmp_path: Path) -> None:
