@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
@@ -204,18 +205,35 @@ def test_racing_runners(engine: Engine, dialect: Dialect, clock: Clock) -> None:
         clock.move(60)
 
 
-def test_the_take_over_is_decided_by_the_token(engine: Engine, dialect: Dialect, clock: Clock) -> None:
-    """Even where rows cannot be locked, only one of two that read the same token gets the lease."""
+def test_a_row_that_changes_while_waiting_is_not_taken(
+    engine: Engine, dialect: Dialect, clock: Clock
+) -> None:
+    """Whoever finds the row changed after waiting for it leaves the lease to whoever was faster."""
     acquire(engine, dialect, command="emc migrate", runner=ELSEWHERE, now=clock)
     clock.move(60)
 
     def stolen(connection: Connection) -> dt.datetime:
-        # Between the reading of the row and the writing of it somebody else is faster.
+        # Between the first look at the row and the lock on it.
         connection.execute(update(LEASE).values(token=LEASE.c.token + 1, command="emc check"))
         return clock.now
 
     with pytest.raises(LeaseHeldError) as caught:
         acquire(engine, dialect, command="emc contract", now=stolen)
+    assert caught.value.holder.command == "emc check"
+
+
+def test_the_take_over_is_decided_by_the_token(engine: Engine, dialect: Dialect, clock: Clock) -> None:
+    """Where rows cannot be locked, the token in the UPDATE decides which of two gets the lease."""
+    acquire(engine, dialect, command="emc migrate", runner=ELSEWHERE, now=clock)
+    clock.move(60)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _steal(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE emc_lease SET token"):
+            cursor.execute("UPDATE emc_lease SET token = token + 1, command = 'emc check'")
+
+    with pytest.raises(LeaseHeldError) as caught:
+        acquire(engine, dialect, command="emc contract", now=clock)
     assert caught.value.holder.command == "emc check"
 
 
