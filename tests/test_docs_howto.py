@@ -196,6 +196,7 @@ def shut_upgrade() -> emc.Upgrade:
     table("tasks", Column("state", Enum("open", name="state")))
     table("late", Column("one", Integer), Column("two", Integer))
     upgrade = emc.Upgrade(metadata)
+    upgrade.fill(users.c.tz, "UTC")
     upgrade.data_migration(
         users,
         name="full_names",
