@@ -161,7 +161,7 @@ def history(session: Session, *, limit: int | None) -> ExitCode:
     if not entries:
         terminal.say("emc has done nothing to this database yet.")
         return ExitCode.DONE
-    table = grid("at (UTC)", "release", "phase", "event", "what", "who")
+    table = grid("at (UTC)", "release", "phase", "event", "what", "who", wraps=4)
     for entry in entries:
         what = Text(entry.operation or "", "cyan")
         for line in _details(entry):

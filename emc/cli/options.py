@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import click
 from sqlalchemy import Engine
@@ -62,8 +63,11 @@ class Session:
         """The engine; it has not connected yet."""
         url = url_of(self.settings.url, os.environ)
         if url.password:
+            word = str(url.password)
             spelt = url.render_as_string(hide_password=False).partition("://")[2].rpartition("@")[0]
-            self.secrets += [str(url.password), spelt.partition(":")[2]]
+            self.secrets += dict.fromkeys(
+                [word, quote(word, safe=""), quote_plus(word), spelt.partition(":")[2]]
+            )
         return engine_of(url)
 
 

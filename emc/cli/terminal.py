@@ -91,12 +91,18 @@ class Terminal:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def grid(*headers: str, numbers: Collection[int] = ()) -> Table:
-    """An empty table, without lines around its cells, whose cells are never cut off.
+def grid(*headers: str, numbers: Collection[int] = (), wraps: int = -1) -> Table:
+    """An empty table without lines around its cells.
 
     :param numbers: which columns hold numbers.
+    :param wraps: which column gives way where there is not enough room; it breaks between words only.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for at, header in enumerate(headers):
-        table.add_column(header, overflow="fold", justify="right" if at in numbers else "left")
+        table.add_column(
+            header,
+            overflow="fold",
+            justify="right" if at in numbers else "left",
+            no_wrap=at != wraps % len(headers),
+        )
     return table
