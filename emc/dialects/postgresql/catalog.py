@@ -94,14 +94,6 @@ SELECT a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.
  ORDER BY a.attrelid, a.attnum
 """
 
-# What pg_get_indexdef() says behind the name of the table. It calls the scratch schema pg_temp, and numbers it in some
-# versions, so the schema's name cannot be counted off.
-_INDEX_TEXT = """
-    substr(pg_get_indexdef(i.indexrelid),
-           position(format('.%I USING ', t.relname) IN pg_get_indexdef(i.indexrelid))
-           + length(format('.%I ', t.relname)))
-"""
-
 _INDEXES = """
 SELECT i.indrelid AS relid, i.indexrelid AS oid, c.relname AS name, i.indisunique AS is_unique,
        i.indisvalid AND i.indisready AND i.indislive AS valid, i.indisprimary AS is_primary,
@@ -113,13 +105,16 @@ SELECT i.indrelid AS relid, i.indexrelid AS oid, c.relname AS name, i.indisuniqu
            ARRAY(SELECT pg_get_indexdef(i.indexrelid, position, true)
                    FROM generate_series(1, i.indnkeyatts) position ORDER BY position)
        END AS texts,
-       ARRAY(SELECT CASE WHEN NOT o.opcdefault THEN CAST(o.opcname AS text) END
-               FROM unnest(CAST(i.indclass AS oid[])) WITH ORDINALITY class (oid, position)
-               JOIN pg_opclass o ON o.oid = class.oid ORDER BY class.position) AS classes,
+       CASE WHEN NOT CAST(i.indclass AS oid[]) <@ ARRAY(SELECT o.oid FROM pg_opclass o WHERE o.opcdefault) THEN
+           ARRAY(SELECT CASE WHEN NOT o.opcdefault THEN CAST(o.opcname AS text) END
+                   FROM unnest(CAST(i.indclass AS oid[])) WITH ORDINALITY class (oid, position)
+                   JOIN pg_opclass o ON o.oid = class.oid ORDER BY class.position)
+       END AS classes,
        c.reloptions AS options, am.amname AS method,
        CASE WHEN i.indpred IS NOT NULL THEN pg_get_expr(i.indpred, i.indrelid) END AS predicate,
        {nulls_not_distinct} AS nulls_not_distinct,
-       {index_text} AS definition
+       CASE WHEN NOT i.indisprimary THEN pg_get_indexdef(i.indexrelid) END AS definition,
+       quote_ident(t.relname) AS table_name
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid
@@ -250,9 +245,7 @@ def columns(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
 def indexes(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
     """The indexes of tables *oids*, those of constraints included."""
     version = connection.dialect.server_version_info or ()
-    sql = _INDEXES.format(
-        nulls_not_distinct="i.indnullsnotdistinct" if version >= (15,) else "false", index_text=_INDEX_TEXT
-    )
+    sql = _INDEXES.format(nulls_not_distinct="i.indnullsnotdistinct" if version >= (15,) else "false")
     return connection.execute(text(sql), {"oids": list(oids)}).all()
 
 

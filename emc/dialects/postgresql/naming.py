@@ -17,6 +17,10 @@ DIALECT: Dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call
 MAX_BYTES = 63
 """What the server keeps of a name; it cuts longer ones silently."""
 
+# A dialect learns this from a connection, and SQLAlchemy 2.0 doubles every backslash until then. The server's default
+# since 9.1; nothing else is sent here.
+DIALECT._backslash_escapes = False  # type: ignore[attr-defined]  # noqa: SLF001
+
 _PREPARER = DIALECT.identifier_preparer
 _LITERAL = String().literal_processor(DIALECT)  # type: ignore[no-untyped-call]
 # String literals and names in quotes are taken whole, so that what stands inside them is left alone.

@@ -243,7 +243,10 @@ def _add_column(
 def _add_index(draft: _Draft, row: Any) -> None:
     if row.is_primary or row.owned:
         return
-    draft.define(ElementKind.INDEX, row.name, f"{'UNIQUE ' if row.is_unique else ''}{row.definition}")
+    # Behind the name of the table, since the scratch schema before it has a number in some versions.
+    _, _, definition = row.definition.partition(f".{row.table_name} USING ")
+    unique = "UNIQUE " if row.is_unique else ""
+    draft.define(ElementKind.INDEX, row.name, f"{unique}USING {definition}")
     if not row.valid:
         draft.unfinished.add(row.name)
         return
@@ -259,8 +262,8 @@ def _add_index(draft: _Draft, row: Any) -> None:
     else:
         index["column_names"] = elements
     options: dict[str, Any] = {}
-    ops = {element: one for element, one in zip(elements, row.classes, strict=True) if one is not None}
-    if ops:
+    if row.classes:
+        ops = {element: one for element, one in zip(elements, row.classes, strict=True) if one is not None}
         options["postgresql_ops"] = ops
     sorting: dict[str, tuple[str, ...]] = {}
     for element, flag in zip(elements, row.flags, strict=True):
