@@ -90,13 +90,13 @@ def contract(
             if not ran:
                 break
             done += ran
+        with planned(upgrade, engine, dialect) as (connection, derived):
+            scope = Scope(derived, dialect, old_code_gone, soak)
+            _, blocked = _sort(derived, connection, scope, overrides, only)
+        # After the last look: what is noted down here opens gates for the next run, not for this one.
         with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope)
-        with planned(upgrade, engine, dialect) as (connection, derived):
-            _, blocked = _sort(
-                derived, connection, Scope(derived, dialect, old_code_gone, soak), overrides, only
-            )
         return PhaseReport(Phase.CONTRACT, steps, tuple(done), blocked)
 
 

@@ -32,6 +32,24 @@ class ExpandDone(Gate):
 
 
 @dataclass(frozen=True, eq=False)
+class MigrateDone(Gate):
+    """No data goes while a data migration has rows left.
+
+    Its function may read whatever it likes, and most of all the column that is discarded because it moves it.
+    """
+
+    kind = "migrate-done"
+
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Look whether the plan has data work left."""
+        pending = [work.name for work in scope.plan.work]
+        if pending:
+            listed = ", ".join(pending[:3]) + (", …" if len(pending) > 3 else "")
+            return self.shut(f"{counted(len(pending), 'migrations')} of data not done: {listed}", "emc migrate")
+        return self.opened("every data migration is done")
+
+
+@dataclass(frozen=True, eq=False)
 class OldCodeGone(Gate):
     """Nobody who runs refers to the element. Until instances are registered, that is the operator's word."""
 

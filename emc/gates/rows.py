@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import BigInteger, SmallInteger
 
-from emc.gates.base import Gate, Scope, Verdict, count_rows, counted, first_keys
+from emc.gates.base import SAMPLE, Gate, Scope, Verdict, count_rows, counted, first_keys
 from emc.names import ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, ReplaceOp, table_key
 
@@ -288,7 +288,8 @@ class ValueUnused(Gate):
             where = _has_label(table, name, removed)
             rows = count_rows(connection, table, where)
             if rows:
-                total, keys = total + rows, keys or first_keys(connection, table, where)
+                found = (f"{key} {one}" for one in first_keys(connection, table, where))
+                total, keys = total + rows, (*keys, *found)[:SAMPLE]
         if total:
             return self.shut(
                 f"{counted(total, 'rows')} with {' or '.join(map(repr, removed))}",

@@ -221,7 +221,7 @@ PAIRS = (
         expand=["add-column:users.alias"],
         migrate=["copy_nick"],
         contract=["drop-column:users.nick"],
-        shut={"data-elsewhere:users.nick": 3},
+        shut={"data-elsewhere:users.nick": 3, "migrate-done:users.nick": None},
     ),
     Pair(
         "column-retired-not-null",
@@ -314,7 +314,8 @@ PAIRS = (
         expand=["drop-not-null:users.legacy", "add-column:users.modern"],
         migrate=["fill:users.modern"],
         contract=["set-not-null:users.modern", "drop-column:users.legacy"],
-        shut={"no-nulls:users.modern": 4},
+        # The column is discarded because it has been moved; so it has to be moved first.
+        shut={"no-nulls:users.modern": 4, "migrate-done:users.legacy": None},
     ),
     Pair(
         "not-null-dropped",

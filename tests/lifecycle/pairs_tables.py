@@ -269,7 +269,7 @@ PAIRS = (
         expand=["create-table:events"],
         migrate=["move_audit"],
         contract=["drop-table:audit"],
-        shut={"data-elsewhere:audit": 4},
+        shut={"data-elsewhere:audit": 4, "migrate-done:audit": None},
     ),
     Pair(
         "table-retired-child",

@@ -143,7 +143,7 @@ PAIRS = (
         declare=_calm_down,
         old_work=lambda t, n: [add(t.things, id=n, mood="gone")],
         new_work=lambda t, n: [add(t.things, id=n, mood="merry"), add(t.others, id=n)],
-        migrate=["calm_others", "calm_things"],
+        migrate=["calm_things", "calm_others"],
         contract=["remove-enum-value:mood"],
         shut={"value-unused:mood": 4},
         rewritten=["things.mood", "others.mood"],

@@ -11,7 +11,6 @@ from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import Column, ForeignKeyConstraint, Index, UniqueConstraint
-from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.schema import AddConstraint, CheckConstraint, Constraint, CreateIndex, conv
 from sqlalchemy.types import NullType
 
@@ -252,9 +251,6 @@ def _rename(key: TableKey, old: str, new: str) -> str:
 def _wanted(ground: Ground, directive: Any) -> tuple[Any, str]:
     """The constraint under the name that it will have."""
     constraint = constraint_of(directive)
-    if isinstance(constraint, ExcludeConstraint):
-        # Alembic answers the very constraint of the models, which is not ours to change.
-        return constraint, final_name(constraint) or default_name(constraint, ground.key)
     _complete(constraint)
     name = final_name(constraint) or default_name(constraint, ground.key)
     return renamed(constraint, name), name
