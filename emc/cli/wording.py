@@ -59,7 +59,8 @@ def say_gates(terminal: Terminal, verdicts: Mapping[str, Sequence[Verdict]]) -> 
             terminal.say(f"    shut {verdict.gate}: {verdict.reason}", "red")
             if verdict.rows is not None:
                 first = f"; the first: {'; '.join(verdict.keys)}" if verdict.keys else ""
-                terminal.say(f"      {verdict.rows:,} rows in the way{first}")
+                rows = "1 row" if verdict.rows == 1 else f"{verdict.rows:,} rows"
+                terminal.say(f"      {rows} in the way{first}")
             if verdict.remedy:
                 remedies[verdict.remedy] = None
     if remedies:
