@@ -172,26 +172,6 @@ class LeaseLostError(_LeaseError):
     """Another emc has taken over this run, so this one stopped; nothing was committed after that."""
 
 
-class MigrationStuckError(EmcError):
-    """A data migration ran over all its rows and left some of them unmigrated."""
-
-    def __init__(self, message: str, *, migration: str, rows_left: int, remedy: str | None = None) -> None:
-        self.migration: str = migration
-        self.rows_left: int = rows_left
-        super().__init__(message, remedy=remedy)
-
-
-class MigrationFailedError(EmcError):
-    """Rows of a data migration cannot be migrated."""
-
-    def __init__(
-        self, message: str, *, migration: str, keys: Sequence[str], remedy: str | None = None
-    ) -> None:
-        self.migration: str = migration
-        self.keys: tuple[str, ...] = tuple(keys)
-        super().__init__(message, remedy=remedy)
-
-
 class StoppedError(EmcError):
     """Stopped on request; the current batch was committed, and running the command again continues."""
 

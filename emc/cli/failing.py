@@ -18,13 +18,19 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from emc.commands.jsonable import error_json
-from emc.errors import EmcError, ExitCode, StatementFailedError, StoppedError
+from emc.errors import EmcError, ExitCode, StatementFailedError
 
 _IN_URL = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")
 
 
 class BugError(EmcError):
     """This is a bug in emc."""
+
+
+class InterruptError(EmcError):
+    """Interrupted; what was done so far is kept."""
+
+    exit_code = ExitCode.PAUSED
 
 
 class FailingGroup(click.Group):
@@ -55,9 +61,7 @@ class FailingGroup(click.Group):
             code = _show_usage(click.UsageError(error.format_message()), as_json=as_json)
         except (click.Abort, KeyboardInterrupt):
             code = show(
-                StoppedError(
-                    "Interrupted; what was done so far is kept.", remedy="Run the command again to go on."
-                ),
+                InterruptError(remedy="Run the command again to go on."),
                 as_json=as_json,
             )
         sys.exit(int(code or 0))

@@ -19,7 +19,7 @@ from emc.gates import Scope, Verdict, gates_of, judge, watch
 from emc.operations import Operation
 from emc.phases import Phase
 from emc.planning import Plan, render
-from emc.state.lease import Lease, acquire
+from emc.state.lease import LOCK_TIMEOUT, Lease, acquire
 from emc.state.ledger import Entry, Event, record
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
@@ -94,7 +94,7 @@ def contract(
             scope = Scope(derived, dialect, old_code_gone, soak)
             _, blocked = _sort(derived, connection, scope, overrides, only)
         # After the last look: what is noted down here opens gates for the next run, not for this one.
-        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0) as connection:
+        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope)
         return PhaseReport(Phase.CONTRACT, steps, tuple(done), blocked)
@@ -178,11 +178,13 @@ def _confirm(
         shut = [verdict for verdict in verdicts if not verdict.lets_pass]
         if shut:
             raise GateShutError(shut)
-        for verdict in verdicts:
-            evidence[verdict.gate] = {"reason": verdict.reason, **verdict.evidence}
-            if verdict.overridden is not None:
-                evidence[verdict.gate]["overridden"] = verdict.overridden
+        evidence[step.id] = {verdict.gate: _evidence(verdict) for verdict in verdicts}
     return evidence
+
+
+def _evidence(verdict: Verdict) -> dict[str, Any]:
+    overridden = {} if verdict.overridden is None else {"overridden": verdict.overridden}
+    return {"reason": verdict.reason, **verdict.evidence, **overridden}
 
 
 def _check_overrides(overrides: Mapping[str, str], derived: Plan) -> None:
@@ -209,7 +211,7 @@ def _note_words(
     overrides: Mapping[str, str],
 ) -> None:
     """Keep in the ledger what a person answers for, before anything relies on it."""
-    with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0) as connection:
+    with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
         lease.confirm(connection)
 
         def note(event: Event, **details: str) -> None:

@@ -14,7 +14,7 @@ from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, is_unwatched, watch
 from emc.phases import Phase
 from emc.planning import derive
-from emc.state.lease import acquire
+from emc.state.lease import LOCK_TIMEOUT, acquire
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
 
@@ -69,7 +69,7 @@ def expand(
                 report=report,
             )
             done += [step.id for step in unit]
-        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0) as connection:
+        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, Scope(derived, dialect))
         return PhaseReport(Phase.EXPAND, steps, tuple(done))

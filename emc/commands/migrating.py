@@ -11,8 +11,11 @@ from emc.commands.results import MigrateReport
 from emc.commands.session import check_names, nobody, planned, reach
 from emc.data import BatchPolicy, Outcome, ProgressEvent, Result, run_all
 from emc.errors import ExitCode
+from emc.phases import Phase
 from emc.planning import Plan
-from emc.state.lease import acquire
+from emc.state.lease import LOCK_TIMEOUT, Lease, acquire
+from emc.state.ledger import Entry, Event, record
+from emc.steps import LockPolicy, Transaction
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, in_order
 
@@ -64,12 +67,34 @@ def migrate(
             batch=batch,
             upgrade_work=tuple(derived.all_work.values()),
         )
+        with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
+            lease.confirm(connection)
+            for result in results:
+                if result.outcome is not Outcome.BLOCKED:
+                    record(connection, _entry(result, upgrade, dialect.server_version(connection), lease))
     return MigrateReport(results, _exit_code(results))
 
 
 def _todo(derived: Plan, only: Sequence[str]) -> list[Work | NotReady]:
     pending = {work.name: work for work in derived.work}
     return [work for work in in_order(tuple(pending.values())) if not only or work.name in only]
+
+
+def _entry(result: Result, upgrade: Upgrade, server: str, lease: Lease) -> Entry:
+    return Entry(
+        event=Event.FINISHED,
+        release=upgrade.release,
+        phase=Phase.MIGRATE,
+        operation=result.name,
+        details={
+            "outcome": str(result.outcome),
+            "rows_done": result.rows_done,
+            "rows_left": result.rows_left,
+            "failed": len(result.failed),
+        },
+        server=server,
+        runner=str(lease.runner),
+    )
 
 
 def _untouched(work: Work | NotReady) -> Result:

@@ -24,5 +24,6 @@ def dialect_of(engine: Engine) -> Dialect:
             return dialect
     known = ", ".join(dialect.name for dialect in DIALECTS)
     raise UnsupportedDatabaseError(
-        f"emc does not know how to change a {engine.dialect.name} database online.", remedy=f"It knows {known}."
+        f"emc does not know how to change a {engine.dialect.name} database online.",
+        remedy=f"It knows {known}.",
     )

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Table,
+    UniqueConstraint,
+    literal_column,
+)
 
 from emc.diff import facts, unspelled
 from emc.diff.definitions import check_of, drop_of, exclusion_of, is_exclusion
@@ -352,9 +359,10 @@ def _added(pair: Pair, constraint: Any, name: str | None) -> Any:
     """What adds *constraint*; a CHECK may belong to a column, where Alembic does not look for its table."""
     if isinstance(constraint, CheckConstraint):
         options: dict[str, Any] = dict(constraint.dialect_kwargs)
-        return ops.CreateCheckConstraintOp(
-            name, pair.key.name, constraint.sqltext, schema=pair.key.schema, **options
-        )
+        # In SQL, and not made of the models' own columns: whatever makes a constraint of the operation, Alembic's
+        # reverse() for one, would attach it to the table of the models, which then has it twice (seen with 1.20).
+        condition: Any = literal_column(unspelled.check_text(constraint, pair.dialect))
+        return ops.CreateCheckConstraintOp(name, pair.key.name, condition, schema=pair.key.schema, **options)
     return _renamed(ops.AddConstraintOp.from_constraint(constraint), name)
 
 

@@ -50,7 +50,8 @@ def run_unit(
     :param release: the label for the ledger.
     :param phase: in ``EXPAND``, whatever is subtractive is refused before it reaches the server.
     :param confirm: asks the gates once more, in the transaction of the statements; raises to stop, else answers the
-        evidence for the ledger. Where statements commit by themselves it is asked before the first of each attempt.
+        evidence for the ledger, by the id of the step. Where statements commit by themselves it is asked before the
+        first of each attempt.
     :param rerender: the same steps as the live schema of a connection asks for now; those that are done may be left
         out. Asked where the steps may no longer fit: some results are there already, or statements that commit by
         themselves were interrupted. Without it the statements that did not succeed are sent again.
@@ -336,7 +337,7 @@ class _Unit:
             details: dict[str, Any] = {
                 "expects": step.postcondition.expects,
                 "statements": self.sent.get(step.id, []),
-                "evidence": self.evidence,
+                "evidence": self.evidence.get(step.id, {}),
                 "seconds": round(self.retry.clock() - self.attempt_begun, 3),
                 "attempts": self.attempt,
                 "run": self.run_id,

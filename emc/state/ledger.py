@@ -23,22 +23,16 @@ from emc.state.tables import LEDGER, ensure, exists, utc_now
 class Event(enum.StrEnum):
     """What an entry of the ledger says."""
 
-    STARTED = "started"
-    """A command began."""
     FINISHED = "finished"
-    """A command ended; its details say how."""
+    """A run of a data migration ended; the details say how, and how many rows it wrote."""
     DONE = "done"
     """An operation was carried out, and the catalog showed it."""
     FAILED = "failed"
     """An operation was tried and given up."""
-    PROVED = "proved"
-    """A gate's scan showed that its claim holds."""
     OVERRIDDEN = "overridden"
     """A person let an operation past a shut gate; the details hold the reason."""
     OLD_CODE_GONE = "old-code-gone"
     """A person said that the previous release no longer runs."""
-    DISCARDED = "discarded"
-    """Data was given up on purpose; the details hold the reason and the number of rows."""
 
 
 @dataclass(frozen=True)

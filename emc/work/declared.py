@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from emc.errors import DeclarationError
 from emc.names import TableKey, dotted
 from emc.schema import LiveSchema, LiveTable
-from emc.upgrade import DataMigration, Fill, Upgrade
+from emc.upgrade import DataMigration, Fill, Retire, Upgrade
 from emc.work.constraints import deduplication, orphans
 from emc.work.rows import CallFunction
 from emc.work.tables import live_table, missing_columns, rewritten, walking_key
@@ -117,6 +117,8 @@ def _data_migration(declared: DataMigration, upgrade: Upgrade, live: LiveSchema)
         return NotReady(
             declared.name, "data-migration", key, _absent(key), EXPAND, declared.place, declared.after
         )
+    if _is_over(declared, upgrade, live):
+        return _migration(declared, there, false())
     table = live_table(there, declared.table)
     where: Any = declared.where
     if callable(where) and not isinstance(where, ClauseElement) and not hasattr(where, "__clause_element__"):
@@ -166,6 +168,27 @@ def _migration(declared: DataMigration, there: LiveTable, pending: Any, table: T
         after=declared.after,
         walk=walking_key(there),
     )
+
+
+def _is_over(declared: DataMigration, upgrade: Upgrade, live: LiveSchema) -> bool:
+    """Whether everything that was to go after this migration is gone: it was complete then, and its source is no more.
+
+    Rows that the new release has written since are no work, however they look.
+    """
+    sources = [one for one in upgrade.removals if isinstance(one, Retire) and declared.name in one.after]
+    return bool(sources) and not any(_stands(one.parts, live) for one in sources)
+
+
+def _stands(parts: tuple[str, ...], live: LiveSchema) -> bool:
+    as_table = TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
+    if len(parts) < 3 and as_table in live.tables:
+        return True
+    owner = TableKey(None, parts[0]) if len(parts) == 2 else TableKey(parts[0], parts[-2])
+    table = live.table(owner) if len(parts) > 1 else None
+    if table is None:
+        return False
+    named = [*table.indexes, *table.uniques, *table.checks, *table.foreign_keys]
+    return parts[-1] in table.columns or any(one["name"] == parts[-1] for one in named)
 
 
 def _is_removed(upgrade: Upgrade, key: TableKey, column: str) -> bool:

@@ -194,7 +194,7 @@ def test_a_lost_connection_before_the_commit(pg: Course) -> None:
         if not killed[0]:
             killed[0] = True
             connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        return {"asked": True}
+        return {drop_name().id: {"asked": True}}
 
     pg.run(drop_name(), confirm=confirm)
     assert pg.states == [STARTED, WAITING, DONE]
