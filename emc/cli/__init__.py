@@ -5,7 +5,10 @@ A face: it finds the configuration, calls :mod:`emc.commands` and shows what the
 
 from __future__ import annotations
 
+import warnings
+
 import click
+from sqlalchemy.exc import SAWarning
 
 from emc import __version__
 from emc.cli.failing import FailingGroup
@@ -39,6 +42,9 @@ def main() -> None:
       5  stopped on request; run the command again to go on
     """
 
+
+# What SQLAlchemy thinks of the models is for their authors' tests, and would stand between the lines of a report.
+warnings.filterwarnings("ignore", message=".*will not produce a cache key", category=SAWarning)
 
 for _command in (plan, status, expand, migrate, contract, history, quickstart):
     main.add_command(_command)
