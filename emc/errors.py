@@ -170,9 +170,3 @@ class LeaseHeldError(_LeaseError):
 
 class LeaseLostError(_LeaseError):
     """Another emc has taken over this run, so this one stopped; nothing was committed after that."""
-
-
-class StoppedError(EmcError):
-    """Stopped on request; the current batch was committed, and running the command again continues."""
-
-    exit_code = ExitCode.PAUSED

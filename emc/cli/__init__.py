@@ -41,10 +41,9 @@ def main() -> None:
       4  a lock was not to be had in time; run the command again
       5  stopped on request; run the command again to go on
     """
+    # What SQLAlchemy thinks of the models is for their authors' tests, and would stand between the lines of a report.
+    warnings.filterwarnings("ignore", message=".*will not produce a cache key", category=SAWarning)
 
-
-# What SQLAlchemy thinks of the models is for their authors' tests, and would stand between the lines of a report.
-warnings.filterwarnings("ignore", message=".*will not produce a cache key", category=SAWarning)
 
 for _command in (plan, status, expand, migrate, contract, history, quickstart):
     main.add_command(_command)

@@ -42,7 +42,7 @@ def expand(
     :raises StatementFailedError: the database refused a statement; what was done so far is kept.
     :raises EmcError: whatever :func:`emc.plan` raises.
     """
-    dialect = reach(engine)
+    dialect = reach(engine, may_create=not dry_run)
     with planned(upgrade, engine, dialect) as (connection, derived):
         steps = chosen(derived.expand, only, derived.names)
         retiring = [step.operation for step in derived.contract]

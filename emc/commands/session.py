@@ -24,24 +24,27 @@ def nobody(event: object) -> None:
     """Hears nothing."""
 
 
-def reach(engine: Engine) -> Dialect:
+def reach(engine: Engine, *, may_create: bool = False) -> Dialect:
     """The dialect of *engine*, once it is known that the database answers.
 
+    :param may_create: whether a database that connecting makes is welcome, as it is to whoever creates its tables.
     :raises UnsupportedDatabaseError: emc does not know the database.
-    :raises DatabaseUnavailableError: it cannot be reached.
+    :raises DatabaseUnavailableError: it cannot be reached, or is not there.
     """
     dialect = dialect_of(engine)
-    try:
-        with engine.connect():
-            pass
-    except DBAPIError as error:
-        # The URL hides its password; the driver's message names host, port and reason.
-        raise DatabaseUnavailableError(
-            f"Cannot reach the database {engine.url.render_as_string(hide_password=True)}: "
-            f"{first_line(error)}",
-            remedy="Check the URL, that the server runs, and that this host may connect to it.",
-        ) from error
-    return dialect
+    absent = None if may_create else dialect.absent(engine)
+    cause: DBAPIError | None = None
+    if absent is None:
+        try:
+            with engine.connect():
+                return dialect
+        except DBAPIError as error:
+            # The URL hides its password; the driver's message names host, port and reason.
+            absent, cause = first_line(error), error
+    raise DatabaseUnavailableError(
+        f"Cannot reach the database {engine.url.render_as_string(hide_password=True)}: {absent}",
+        remedy="Check the URL, that the server runs, and that this host may connect to it.",
+    ) from cause
 
 
 @contextmanager

@@ -81,6 +81,10 @@ class Dialect(abc.ABC):
         :param lock_timeout: seconds to wait for a lock under ``LockPolicy.SHORT``.
         """
 
+    def absent(self, engine: Engine) -> str | None:
+        """Why there is no database behind *engine* to look at, where connecting would make one; else ``None``."""
+        return None
+
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""

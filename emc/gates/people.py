@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import ClauseElement, Connection
 
 from emc.gates.base import Gate, Scope, Verdict, counted
 from emc.gates.rows import HoldsNoData
+from emc.names import TableKey
 from emc.state.observations import observation
 from emc.upgrade import Discard, Retire
-from emc.work import NotReady, anything_undecided, rows_left, sample_keys
+from emc.work import CallFunction, NotReady, SetValues, Work, anything_undecided, rows_left, sample_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +34,32 @@ class ExpandDone(Gate):
 
 @dataclass(frozen=True, eq=False)
 class MigrateDone(Gate):
-    """No data goes while a data migration has rows left.
+    """No data goes while a data migration that may read it has rows left.
 
-    Its function may read whatever it likes, and most of all the column that is discarded because it moves it.
+    A function may read all of its row, and most of all the column that is discarded because it moves it.
     """
 
     kind = "migrate-done"
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
-        """Look whether the plan has data work left."""
-        pending = [work.name for work in scope.plan.work]
+        """Look whether the plan has such data work left."""
+        pending = [work.name for work in scope.plan.work if _may_read(work, self.element.table)]
         if pending:
             listed = ", ".join(pending[:3]) + (", …" if len(pending) > 3 else "")
-            return self.shut(f"{counted(len(pending), 'migrations')} of data not done: {listed}", "emc migrate")
-        return self.opened("every data migration is done")
+            noun = "data migration" if len(pending) == 1 else "data migrations"
+            return self.shut(f"{len(pending)} {noun} not done: {listed}", "emc migrate")
+        return self.opened(f"no data migration that may read {self.element.table} has rows left")
+
+
+def _may_read(work: Work | NotReady, key: TableKey) -> bool:
+    """Whether *work* may look at table *key*: its own, or any that a function's connection or a subquery reaches."""
+    if isinstance(work, NotReady) or work.key == key:
+        return True
+    if isinstance(work.action, CallFunction):
+        return work.action.takes_connection
+    return isinstance(work.action, SetValues) and any(
+        isinstance(value, ClauseElement) for value in work.action.values.values()
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,6 +181,21 @@ def test_a_column_that_was_retired_and_is_gone_leaves_nothing(engine: Engine) ->
     assert only_work(upgrade, engine).is_complete
 
 
+def test_a_migration_is_over_when_what_was_to_go_after_it_is_gone(engine: Engine) -> None:
+    """Rows that the new release writes after contract are no work, however they look: their source is no more."""
+    execute(engine, USERS, "INSERT INTO users VALUES (1, NULL, 'a', NULL)")
+    upgrade = Upgrade(Base.metadata)
+
+    @upgrade.data_migration(User, where=User.email.is_(None))
+    def move(row: object) -> None: ...
+
+    assert not only_work(upgrade, engine).is_complete
+    upgrade.retire("users.address", after=[move])
+    assert only_work(upgrade, engine).is_complete
+    execute(engine, "ALTER TABLE users ADD COLUMN address VARCHAR(50)")
+    assert not only_work(upgrade, engine).is_complete
+
+
 def test_a_condition_that_is_null_is_neither_pending_nor_done(engine: Engine) -> None:
     """NULL is no answer: such rows are not written to, and are reported as undecided so no proof rests on them."""
     execute(engine, USERS, "INSERT INTO users VALUES (1, 'a', 'a', 1), (2, NULL, 'b', 1), (3, 'c', 'd', 1)")

@@ -34,6 +34,10 @@ class SQLite(Dialect):
         """See the base class. There is one lock, the writer's, so the policy makes no difference."""
         return sessions.open_session(engine, transaction, lock_timeout)
 
+    def absent(self, engine: Engine) -> str | None:
+        """See the base class. sqlite3 makes the file that it does not find."""
+        return sessions.absent(engine)
+
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:  # type: ignore[override]
         """See the base class."""
         return sessions.read_session(engine)

@@ -217,3 +217,11 @@ def _opened_read_only(connection: Connection) -> bool:
     given = {key: str(value) for key, value in url.query.items()}
     given |= dict(parse_qsl((url.database or "").partition("?")[2]))
     return given.get("mode") == "ro" or given.get("immutable") in ("1", "yes", "on", "true")
+
+
+def absent(engine: Engine) -> str | None:
+    """Why there is no database file to look at; ``None`` when there is one, or a database in memory."""
+    name = engine.url.database
+    if not name or name == ":memory:" or name.startswith("file:") or Path(name).exists():
+        return None
+    return f"there is no file {name}"
