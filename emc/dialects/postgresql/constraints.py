@@ -12,6 +12,7 @@ from typing import Any
 from alembic.operations import ops
 from sqlalchemy import Column, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.schema import AddConstraint, CheckConstraint, Constraint, CreateIndex, conv
+from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.types import NullType
 
 from emc.dialects.postgresql import probes
@@ -117,6 +118,7 @@ def is_same_index(index: Index, live: Any) -> bool:
     wanted = index.dialect_options["postgresql"]
     return (
         bool(index.unique) == live["unique"]
+        and all(isinstance(one, Column) for one in index.expressions)
         and _elements(index) == live["column_names"]
         and None not in live["column_names"]
         and wanted["where"] is None
@@ -132,7 +134,14 @@ def is_same_index(index: Index, live: Any) -> bool:
 
 def _elements(index: Index) -> list[str | None]:
     """The columns of *index*, those it only includes left out; ``None`` for an expression."""
-    return [one.name if isinstance(one, Column) else None for one in index.expressions]
+    return [one.name if isinstance(one, Column) else None for one in map(_unordered, index.expressions)]
+
+
+def _unordered(expression: Any) -> Any:
+    """What an index orders by, without DESC or NULLS FIRST."""
+    while isinstance(expression, UnaryExpression) and expression.modifier is not None:
+        expression = expression.element
+    return expression
 
 
 def _create(index: Index, *, concurrently: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alembic.ddl.base import AddColumn
@@ -34,8 +34,8 @@ from emc.dialects.postgresql.rendering import (
     validate,
 )
 from emc.names import EMC_PREFIX, ElementKind, TableKey
-from emc.operations import bare_table
-from emc.steps import Hazard, Step, Transaction
+from emc.operations import DROPPED_TYPES, bare_table
+from emc.steps import Hazard, Probe, Step, Transaction
 
 # -- tables ---------------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,29 @@ def drop_table(ground: Ground) -> Step:
     statements = [drop_constraint(key, name) for key, name in incoming_keys(ground)]
     statements += [drop_constraint(ground.key, name) for name in outgoing_keys(ground)]
     statements.append(compiled(DropTable(bare_table(ground.key))))
-    return ground.step(statements, probes.table_gone(ground.key), Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA)
+    return ground.step(
+        [*statements, *_types_dropped(ground)],
+        _with_types_gone(ground, probes.table_gone(ground.key)),
+        Hazard.EXCLUSIVE_LOCK,
+        Hazard.LOSES_DATA,
+    )
+
+
+def _types_dropped(ground: Ground) -> list[str]:
+    """The enumerated types that nothing else uses go along."""
+    return [f"DROP TYPE {qualified(key.schema, key.name)}" for key in _own_types(ground)]
+
+
+def _with_types_gone(ground: Ground, probe: Probe) -> Probe:
+    for key in _own_types(ground):
+        gone = probes.enum_gone(key.schema, key.name)
+        probe = Probe(f"SELECT ({probe.sql}) AND ({gone.sql})", f"{probe.expects}, and {gone.expects}")
+    return probe
+
+
+def _own_types(ground: Ground) -> Sequence[TableKey]:
+    types: Sequence[TableKey] = ground.directive.info.get(DROPPED_TYPES, ())
+    return types
 
 
 # -- columns --------------------------------------------------------------------------------------------------------
@@ -117,8 +139,8 @@ def drop_column(ground: Ground) -> Step:
     ]
     plain = ops.DropColumnOp(ground.key.name, directive.column_name, schema=ground.key.schema)
     return ground.step(
-        [*statements, *rendered(plain)],
-        probes.column_gone(ground.key, directive.column_name),
+        [*statements, *rendered(plain), *_types_dropped(ground)],
+        _with_types_gone(ground, probes.column_gone(ground.key, directive.column_name)),
         Hazard.EXCLUSIVE_LOCK,
         Hazard.LOSES_DATA,
     )
