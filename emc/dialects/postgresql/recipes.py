@@ -80,7 +80,8 @@ def _with_types_gone(ground: Ground, probe: Probe) -> Probe:
 
 
 def _own_types(ground: Ground) -> Sequence[TableKey]:
-    types: Sequence[TableKey] = ground.directive.info.get(DROPPED_TYPES, ())
+    # A DropTableOp made by hand has no dictionary there.
+    types: Sequence[TableKey] = (ground.directive.info or {}).get(DROPPED_TYPES, ())
     return types
 
 
