@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import click
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.text import Text
 from emc import commands
 from emc.cli.options import Session, command
 from emc.cli.terminal import Terminal, grid
-from emc.cli.wording import HEADINGS, headline, in_words, one_line, say_gates
+from emc.cli.wording import HEADINGS, headline, in_words, kind_of, one_line, say_gates, shut_for_all
 from emc.commands.jsonable import entry_json, plan_json, status_json
 from emc.commands.results import PlanReport, WorkStatus
 from emc.commands.sql import plan_sql
@@ -54,7 +54,10 @@ def _show_plan(terminal: Terminal, report: PlanReport) -> None:
         if rows:
             terminal.say()
             terminal.say(HEADINGS[phase], "bold")
-            terminal.show(_steps(rows, report))
+            common = shut_for_all(report.verdicts) if phase is Phase.CONTRACT else {}
+            for verdict in common.values():
+                terminal.say(f"Every step is shut by {kind_of(verdict)}: {verdict.reason}", "red")
+            terminal.show(_steps(rows, report, common))
     if derived.notes:
         terminal.say()
         terminal.say("Notes", "bold")
@@ -72,7 +75,11 @@ def _show_plan(terminal: Terminal, report: PlanReport) -> None:
         terminal.say("Nothing to do: models and database agree.", "green")
 
 
-def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport) -> Table:
+_TACIT = frozenset({"expand-done", "migrate-done", "soaked"})
+"""Gates that say nothing of interest about a step when they are open."""
+
+
+def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport, common: Container[str]) -> Table:
     table = grid("step", "what it does")
     for row in rows:
         if isinstance(row, Step):
@@ -83,7 +90,9 @@ def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport) -> Table:
             if row.hazards:
                 what.append(f"\nhazards: {', '.join(row.hazards)}", "yellow")
             for verdict in verdicts:
-                what.append("\n").append(_gate(verdict))
+                kind = kind_of(verdict)
+                if kind not in common and not (verdict.open and kind in _TACIT):
+                    what.append("\n").append(_gate(verdict))
         else:
             name, what = (
                 row.name,
@@ -95,9 +104,8 @@ def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport) -> Table:
 
 def _gate(verdict: Verdict) -> Text:
     # The element is that of the step; the full name is in what `contract` and JSON say.
-    kind = verdict.gate.partition(":")[0]
     state = Text("open ", "green") if verdict.open else Text("shut ", "red")
-    return state.append(f"{kind}: {verdict.reason}", "default")
+    return state.append(f"{kind_of(verdict)}: {verdict.reason}", "default")
 
 
 @command("status", short_help="Show where the upgrade stands.")

@@ -46,15 +46,48 @@ def one_line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def kind_of(verdict: Verdict) -> str:
+    """The kind of a gate: its full name without the element."""
+    return verdict.gate.partition(":")[0]
+
+
+def shut_for_all(verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, Verdict]:
+    """By kind, the gates that are shut at every one of several steps, for the same reason: said once, they are read.
+
+    :param verdicts: by the id of the step.
+    """
+    if len(verdicts) < 2:
+        return {}
+    first, *others = verdicts.values()
+    return {
+        kind_of(verdict): verdict
+        for verdict in first
+        if not verdict.lets_pass and all(any(_is_like(verdict, other) for other in its) for its in others)
+    }
+
+
+def _is_like(verdict: Verdict, other: Verdict) -> bool:
+    return (kind_of(verdict), verdict.reason, verdict.lets_pass) == (
+        kind_of(other),
+        other.reason,
+        other.lets_pass,
+    )
+
+
 def say_gates(terminal: Terminal, verdicts: Mapping[str, Sequence[Verdict]]) -> None:
     """Steps with their gates that do not let pass, then what opens those; ready to be copied.
 
     :param verdicts: by the id of the step.
     """
     remedies: dict[str, None] = {}
+    common = shut_for_all(verdicts)
+    for verdict in common.values():
+        terminal.say(f"  every step: shut {kind_of(verdict)}: {verdict.reason}", "red")
+        if verdict.remedy:
+            remedies[verdict.remedy] = None
     for step, its in verdicts.items():
-        shut = [verdict for verdict in its if not verdict.lets_pass]
-        terminal.say(f"  {step}" + ("" if shut else ": its gates are open"))
+        shut = [verdict for verdict in its if not verdict.lets_pass and kind_of(verdict) not in common]
+        terminal.say(f"  {step}" + ("" if shut or common else ": its gates are open"))
         for verdict in shut:
             terminal.say(f"    shut {verdict.gate}: {verdict.reason}", "red")
             if verdict.rows is not None:

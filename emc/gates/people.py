@@ -73,7 +73,7 @@ class OldCodeGone(Gate):
         if scope.old_code_gone:
             return self.opened("the operator says that the old release is gone", word="--old-code-gone")
         return self.shut(
-            f"{self.operation.because or 'the old release may still run'}, and emc does not know whether it still runs",
+            self.operation.because or "the old release may still run",
             "emc contract --old-code-gone   # once no process of the old release is left",
         )
 
