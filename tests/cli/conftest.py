@@ -143,6 +143,7 @@ def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("EMC_UPGRADE", "EMC_URL", "EMC_DEBUG", "COLUMNS", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    (directory / "bare.db").touch()
     yield Project(directory, f"sqlite:///{directory / 'bare.db'}")
     for name in list(sys.modules):
         if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
