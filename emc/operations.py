@@ -6,6 +6,7 @@ whoever handles it looks at the kind and never at the class of the directive.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from dataclasses import dataclass
@@ -234,6 +235,17 @@ def beside_name(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     start = name.encode()[: 63 - len(EMC_PREFIX) - len("new__") - len(digest)].decode(errors="ignore")
     return f"{EMC_PREFIX}new_{start}_{digest}"
+
+
+def table_of(directive: ops.CreateTableOp) -> Table:
+    """The Table that *directive* creates.
+
+    A type that brings a CHECK along (Enum, Boolean with ``create_constraint=True``) makes it again when its column is
+    copied, and the directive lists it besides: with SQLAlchemy 2.0 the CHECK would be there twice (seen with 2.0.58).
+    """
+    listed = copy.copy(directive)
+    listed.columns = [item for item in directive.columns if not getattr(item, "_type_bound", False)]
+    return listed.to_table()
 
 
 def bare_table(key: TableKey) -> Table:

@@ -15,7 +15,7 @@ from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.schema import sort_tables_and_constraints
 
-from emc.changes.base import Change, RefusedError, Situation, Unmanaged, column_element
+from emc.changes.base import Change, Past, RefusedError, Situation, Unmanaged, column_element
 from emc.changes.columns import ColumnAdded, ColumnRetired, CommentChanged, DefaultChanged, NotNullChanged
 from emc.changes.constraints import (
     ConstraintAdded,
@@ -30,12 +30,12 @@ from emc.changes.tables import TableAdded, TableRetired, Unsupported
 from emc.changes.twins import without_twins
 from emc.changes.types import Fit, TypeChanged, fit
 from emc.errors import DeclarationError, Refusal
-from emc.names import Element, ElementKind, TableKey
+from emc.names import Element, ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, Operation, UnsupportedDifferenceOp, table_key
 from emc.schema import LiveSchema, inserts_must_name
 from emc.upgrade import Upgrade
 
-__all__ = ["Classified", "Hint", "Situation", "Unmanaged", "classify"]
+__all__ = ["Classified", "Hint", "Past", "Situation", "Unmanaged", "classify"]
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ def classify(
     upgrade: Upgrade,
     live: LiveSchema,
     models: Mapping[TableKey, Table],
+    past: Past | None = None,
 ) -> Classified:
     """Sort *directives* (live schema → models) into the operations of every phase.
 
     :param models: the tables of the models that the filters let through.
+    :param past: what emc did to the database before; ``None``: nothing that is known.
     :raises DeclarationError: a declaration is ambiguous, contradicts the models, or names a migration that is not
         there.
     """
@@ -75,7 +77,7 @@ def classify(
     pairs, singles = _redefinitions(directives)
     droppable = [element for element in map(dropped_element, singles) if element is not None]
     removals = resolve(upgrade.removals, droppable, models)
-    situation = Situation(upgrade, live, models, removals)
+    situation = Situation(upgrade, live, models, removals, past or Past())
     changes: list[Change] = [_redefined(drop, create) for drop, create in pairs]
     for directive in _without_cycles(singles, models):
         element = dropped_element(directive)
@@ -91,7 +93,11 @@ def classify(
                 operations.setdefault(f"{operation.phase}:{operation.id}", operation)
         except RefusedError as refused:
             refusals.append(refused.refusal)
-    unmanaged = unmanaged_elements(droppable, removals, live)
+    unmanaged = [
+        one
+        for one in unmanaged_elements(droppable, removals, live)
+        if one.element not in _becoming_constraints(singles)
+    ]
     refusals += _sure_to_break(unmanaged, situation)
     hints = [Hint("not-convergent", target, text) for target, text in twins]
     hints += [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]
@@ -202,6 +208,17 @@ def _create_without(directive: ops.CreateTableOp, split: Sequence[ForeignKeyCons
     return create
 
 
+def _becoming_constraints(directives: Iterable[ops.MigrateOperation]) -> set[Element]:
+    """Indexes under the name of a unique constraint to be added: it is made of one, and a run may end in between."""
+    return {
+        Element(ElementKind.INDEX, element.table, element.name)
+        for element in map(
+            constraint_element, (one for one in directives if isinstance(one, ops.AddConstraintOp))
+        )
+        if element.kind is ElementKind.UNIQUE
+    }
+
+
 # -- what nobody has named --------------------------------------------------------------------------------------------
 
 
@@ -259,7 +276,7 @@ def _idle_declarations(situation: Situation, unmanaged: Sequence[Unmanaged]) -> 
         if removal in found:
             continue
         meant = misspelt(removal, unmanaged)
-        if meant is not None:
+        if meant is not None and dotted(*removal.parts) not in situation.past.dropped:
             raise DeclarationError(
                 f"{removal.target} is named by {removal.verb}, but neither the models nor the database have it.",
                 places=[removal.place],

@@ -15,10 +15,24 @@ from sqlalchemy import Table
 
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
-from emc.operations import Operation
+from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import Discard, Removal, Upgrade
+
+
+@dataclass(frozen=True)
+class Past:
+    """What emc did to this database before; the catalog shows what is there, but not since when.
+
+    An expand that was interrupted has to come to the same end: a column that it has added already is as unknown to the
+    old release as one that it is yet to add.
+    """
+
+    added: frozenset[str] = frozenset()
+    """Ids of the tables and columns added for the release of this upgrade, e.g. ``add-column:users.tz``."""
+    dropped: frozenset[str] = frozenset()
+    """Targets of what was ever dropped, e.g. ``users.name``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +44,16 @@ class Situation:
     models: Mapping[TableKey, Table]
     removals: Mapping[Element, Removal]
     """What a person has named, resolved to elements of the live schema."""
+    past: Past = Past()
 
     def is_new_table(self, key: TableKey) -> bool:
-        """Whether the table is yet to be created, so that no old statement can name it."""
-        return key not in self.live.tables
+        """Whether this upgrade creates the table, so that no old statement can name it."""
+        return key not in self.live.tables or f"{Kind.CREATE_TABLE}:{key}" in self.past.added
 
     def is_new_column(self, key: TableKey, name: str) -> bool:
-        """Whether the column is yet to be created."""
-        return self.live.column(key, name) is None
+        """Whether this upgrade adds the column, so that no old statement can name it."""
+        added = f"{Kind.ADD_COLUMN}:{column_element(key, name)}" in self.past.added
+        return added or self.is_new_table(key) or self.live.column(key, name) is None
 
     def old_code_leaves_null(self, key: TableKey, name: str) -> bool:
         """Whether the column is new, and every row that the old release inserts has NULL in it."""

@@ -1,6 +1,7 @@
 """What will each phase do?
 
-A plan is derived afresh from models, declarations and live schema, and never stored.
+A plan is derived afresh from models, declarations, live schema, and what the ledger says was added beside the old
+release; it is never stored.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from emc.changes import Situation, Unmanaged, classify
+from emc.changes import Past, Situation, Unmanaged, classify
 from emc.dialects.base import Dialect
 from emc.diff import compare
 from emc.errors import PlanRefusedError, Refusal
 from emc.operations import Operation
 from emc.phases import Phase
 from emc.planning.order import after_their_keys, in_order
+from emc.state.ledger import carried_out, carried_out_beside_old_code
 from emc.steps import Step
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, all_work, anything_left
@@ -73,7 +75,7 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     :raises PlanRefusedError: there are differences that emc refuses to act on.
     """
     diff = compare(connection, upgrade, dialect)
-    classified = classify(diff.directives, upgrade, diff.live, diff.models)
+    classified = classify(diff.directives, upgrade, diff.live, diff.models, _past(connection, upgrade))
     situation = classified.situation
     operations = after_their_keys(classified.operations, diff.live, diff.models)
     expand = in_order(operations, Phase.EXPAND, diff.live)
@@ -96,6 +98,15 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
         unmanaged=classified.unmanaged,
         notes=tuple(notes),
     )
+
+
+def _past(connection: Connection, upgrade: Upgrade) -> Past:
+    """What the ledger says was done. Without a label nobody can tell this release from the one before it."""
+    added: frozenset[str] = frozenset()
+    if upgrade.release is not None:
+        added = carried_out_beside_old_code(connection, upgrade.release)
+    dropped = (one.split(":", 1)[1] for one in carried_out(connection) if one.startswith("drop-"))
+    return Past(added, frozenset(dropped))
 
 
 def render(dialect: Dialect, operations: list[Operation], situation: Situation) -> tuple[Step, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from emc.phases import Phase
 from emc.state.encoding import decode, encode
@@ -106,6 +106,30 @@ def entries(
     ]
     return tuple(reversed(newest_first))
 
+
+def carried_out(connection: Connection) -> frozenset[str]:
+    """The ids of all operations that were ever carried out."""
+    if not exists(connection, LEDGER):
+        return frozenset()
+    return frozenset(connection.execute(_DONE).scalars())
+
+
+def carried_out_beside_old_code(connection: Connection, release: str) -> frozenset[str]:
+    """The ids of operations carried out for *release* since it was last said that the release before it is gone."""
+    if not exists(connection, LEDGER):
+        return frozenset()
+    gone = select(func.max(LEDGER.c.id)).where(LEDGER.c.event == Event.OLD_CODE_GONE.value)
+    since = connection.execute(gone).scalar_one() or 0
+    return frozenset(
+        connection.execute(_DONE.where(LEDGER.c.release == release, LEDGER.c.id > since)).scalars()
+    )
+
+
+_DONE = (
+    select(LEDGER.c.operation)
+    .distinct()
+    .where(LEDGER.c.event == Event.DONE.value, LEDGER.c.operation.is_not(None))
+)
 
 _WORD = r"(?i)\b((?:password|passwd|identified\s+by)"
 _SECRETS = (

@@ -16,7 +16,7 @@ from emc.dialects.postgresql.naming import DIALECT, qualified, table_name
 from emc.dialects.postgresql.rendering import type_text
 from emc.errors import Refusal
 from emc.names import ElementKind, TableKey, is_own
-from emc.operations import Kind, ReplaceOp, constraint_kind
+from emc.operations import Kind, ReplaceOp, constraint_kind, table_of
 from emc.steps import Step
 
 _TYPE = re.compile(r"([A-Za-z ]+?)\s*(?:\(([\d, ]+)\))?( WITH(?:OUT)? TIME ZONE)?")
@@ -309,7 +309,7 @@ def _parents(directive: Any) -> Sequence[TableKey]:
     if isinstance(directive, ReplaceOp):
         return _parents(directive.create)
     if isinstance(directive, ops.CreateTableOp):
-        table = directive.to_table()
+        table = table_of(directive)
         parents = [key.target_fullname.rpartition(".")[0] for key in table.foreign_keys]
         return [TableKey(*_split(parent)) for parent in parents]
     if isinstance(directive, ops.AddConstraintOp) and constraint_kind(directive) is ElementKind.FOREIGN_KEY:

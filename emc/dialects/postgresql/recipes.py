@@ -34,7 +34,7 @@ from emc.dialects.postgresql.rendering import (
     validate,
 )
 from emc.names import EMC_PREFIX, ElementKind, TableKey
-from emc.operations import DROPPED_TYPES, bare_table
+from emc.operations import DROPPED_TYPES, bare_table, table_of
 from emc.steps import Hazard, Probe, Step, Transaction
 
 # -- tables ---------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ from emc.steps import Hazard, Probe, Step, Transaction
 
 def create_table(ground: Ground) -> Step:
     """The table, its indexes and comments; its types are there, since each is an operation of its own."""
-    table = ground.directive.to_table()
+    table = table_of(ground.directive)
     statements = [*_sequences(table.columns), compiled(CreateTable(table))]
     # Not by way of Alembic, which would fire the events that create types once more.
     statements += [compiled(CreateIndex(index)) for index in sorted(table.indexes, key=lambda i: str(i.name))]

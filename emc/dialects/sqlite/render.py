@@ -10,7 +10,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from emc.dialects.sqlite.text import Clause, parse
-from emc.operations import Operation
+from emc.operations import Operation, table_of
 
 DIALECT = sqlite.dialect()
 _TEXT = "CREATE TABLE t (x, {})"
@@ -18,7 +18,7 @@ _TEXT = "CREATE TABLE t (x, {})"
 
 def table_sql(directive: ops.CreateTableOp) -> str:
     """The CREATE TABLE text."""
-    return str(CreateTable(directive.to_table()).compile(dialect=DIALECT)).strip()
+    return str(CreateTable(table_of(directive)).compile(dialect=DIALECT)).strip()
 
 
 def index_sql(directive: ops.CreateIndexOp) -> str:
