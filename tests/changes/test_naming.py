@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from alembic.operations import ops
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -19,9 +20,12 @@ from sqlalchemy import (
 )
 
 import emc
+from emc.changes import Past, classify
 from emc.errors import DeclarationError
+from emc.names import TableKey
 from emc.phases import Phase
-from tests.changes.sorting import ids, phases, sorted_out, users
+from emc.schema import LiveSchema
+from tests.changes.sorting import ids, live_table, modelled, phases, sorted_out, users
 
 C = partial(partial, Column)
 
@@ -125,9 +129,9 @@ def test_what_the_models_still_have_cannot_be_named(verb: str, target: str) -> N
     reason = {"reason": "x"} if verb == "discard" else {}
     with pytest.raises(DeclarationError) as caught:
         sorted_out(new, new, lambda upgrade, _: getattr(upgrade, verb)(target, **reason))
-    declared, modelled = caught.value.places
+    declared, in_models = caught.value.places
     assert "test_naming.py" in declared
-    assert "users" in modelled
+    assert "users" in in_models
     assert caught.value.remedy
 
 
@@ -136,6 +140,19 @@ def test_removal_that_looks_misspelt_is_an_error() -> None:
     with pytest.raises(DeclarationError) as caught:
         sorted_out(theirs, OURS, lambda upgrade, _: upgrade.retire("users.cod"))
     assert 'upgrade.retire("users.code")' in str(caught.value.remedy)
+
+
+def test_removal_that_is_known_to_be_done_is_never_misspelt() -> None:
+    """What emc has dropped is done, however much the name of something that is left looks like its own."""
+    metadata = modelled(OURS)
+    upgrade = emc.Upgrade(metadata)
+    upgrade.retire("users.cod")
+    live = LiveSchema({TableKey(None, "users"): live_table(modelled(theirs).tables["users"])})
+    directives = [ops.DropColumnOp("users", "code")]
+    with pytest.raises(DeclarationError):
+        classify(directives, upgrade, live, upgrade.tables)
+    found = classify(directives, upgrade, live, upgrade.tables, Past(dropped=frozenset({"users.cod"})))
+    assert [(hint.kind, hint.target) for hint in found.hints] == [("nothing-left", "users.cod")]
 
 
 def test_removal_that_is_done_is_a_note() -> None:

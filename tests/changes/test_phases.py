@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from emc.changes import Classified, classify
+from emc.changes import Classified, Past, classify
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import AlterEnumOp, Operation, UnsupportedDifferenceOp
 from emc.phases import Phase
@@ -497,3 +497,33 @@ def test_new_tables_come_in_the_order_of_their_foreign_keys() -> None:
         ],
         [],
     )
+
+
+# -- what an interrupted expand has left ----------------------------------------------------------------------------
+
+
+def test_column_added_for_this_release_is_still_new() -> None:
+    """A rule over a column that this upgrade has added is additive; over one that was there before it is not."""
+    new = modelled(users(C("a", Integer), U("a", name="uq")))
+    live = LiveSchema({table.key: table for table in [live_table(new.tables["users"])]})
+    upgrade = Upgrade(new, release="2")
+    directive = ops.CreateUniqueConstraintOp("uq", "users", ["a"])
+    for past, expected in (
+        (Past(added=frozenset({"add-column:users.a"})), (["add-unique:users.uq"], [])),
+        (Past(added=frozenset({"create-table:users"})), (["add-unique:users.uq"], [])),
+        (Past(added=frozenset({"add-column:users.b"})), ([], ["add-unique:users.uq"])),
+        (None, ([], ["add-unique:users.uq"])),
+    ):
+        assert phases(classify([directive], upgrade, live, upgrade.tables, past)) == expected
+
+
+def test_index_that_becomes_a_constraint_is_not_unmanaged() -> None:
+    """A unique index that was built for a constraint, which a crash kept from being made of it, is nobody else's."""
+    new = modelled(users(C("a", Integer)))
+    directives = [
+        ops.CreateUniqueConstraintOp("uq", "users", ["a"]),
+        ops.DropIndexOp("uq", "users"),
+        ops.DropIndexOp("ix", "users"),
+    ]
+    found = sort_directives(directives, new, [live_table(new.tables["users"])])
+    assert [one.declare for one in found.unmanaged] == ['upgrade.retire("users.ix")']

@@ -11,10 +11,14 @@ import pytest
 from sqlalchemy import Column, Engine, Index, Integer, String
 
 import emc
+from emc.changes.base import column_element, operation
+from emc.dialects import dialect_of
 from emc.errors import ExitCode, UnknownOperationError
-from emc.gates import gates_of
+from emc.gates import _OWN, Scope, gates_of, judge
+from emc.names import TableKey
 from emc.operations import Kind
 from emc.phases import Phase
+from emc.planning import derive
 from emc.state.ledger import Event
 from emc.upgrade import Upgrade
 from tests.gates.gating import contract_steps, gate, gates, make, run_sql, table, upgrade_to
@@ -41,8 +45,6 @@ def moving(where: Callable[[Any], Any]) -> Upgrade:
 
 def test_every_contract_operation_has_gates() -> None:
     """Each kind of operation that contract can run has its gates, or is listed as one that needs none of its own."""
-    from emc.gates import _OWN
-
     contract_only = {
         value
         for name, value in vars(Kind).items()
@@ -55,11 +57,6 @@ def test_every_contract_operation_has_gates() -> None:
 
 def test_operation_without_a_gate_is_refused() -> None:
     """A kind of operation that nobody thought of must not run in contract."""
-    found = upgrade_to(table())
-    assert found is not None
-    from emc.changes.base import column_element, operation
-    from emc.names import TableKey
-
     strange: Any = None
     one = operation(strange, "vaporise", column_element(TableKey(None, "users"), "a"), Phase.CONTRACT, "")
     with pytest.raises(LookupError):
@@ -158,10 +155,6 @@ def test_undeclared_element_is_never_dropped(engine: Engine) -> None:
     """A gate that is asked about an element which nobody has named stays shut."""
     make(engine, OLD)
     (step,) = contract_steps(retiring(), engine)
-    from emc.dialects import dialect_of
-    from emc.gates import Scope, judge
-    from emc.planning import derive
-
     dialect = dialect_of(engine)
     with dialect.reading(engine) as connection:
         plan = derive(connection, upgrade_to(table()), dialect)

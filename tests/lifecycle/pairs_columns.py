@@ -58,7 +58,9 @@ def _ages(*, retired: bool, check: str = "age > 0") -> Any:
 def _grouped(*, retired: bool) -> Any:
     def build(m: MetaData) -> None:
         Table("groups", m, key())
-        columns: list[Any] = [] if retired else [Column("group_id", ForeignKey("groups.id", name="fk_users_group"))]
+        columns: list[Any] = (
+            [] if retired else [Column("group_id", ForeignKey("groups.id", name="fk_users_group"))]
+        )
         users(m, *columns)
 
     return build

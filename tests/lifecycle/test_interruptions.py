@@ -1,0 +1,144 @@
+"""A run that is killed at any moment is finished by the same command, and ends like an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, MetaData, create_engine, select, text
+from sqlalchemy.pool import NullPool
+
+import emc
+from emc.errors import ExitCode
+from emc.names import is_own
+from tests.lifecycle.copies import copies
+from tests.lifecycle.pairs_mixed import SHOP
+from tests.lifecycle.rig import COMMIT, Rig, rig
+from tests.lifecycle.ritual import (
+    Release,
+    bare,
+    build_old,
+    enforce_foreign_keys,
+    modelled,
+    shape,
+    upgrade_of,
+)
+
+COMMANDS = ("expand", "migrate", "contract")
+WRITING = ("CREATE", "ALTER", "DROP", "COMMENT", "DO", "INSERT", "UPDATE", "DELETE")
+STRIDE = 60
+"""Every how-manieth other moment is tried; all of them with ``EMC_ALL_MOMENTS=1``."""
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Engine]:
+    """An engine that leaves no connection behind."""
+    engine = create_engine(url, poolclass=NullPool)
+    enforce_foreign_keys(engine)
+    yield engine
+    engine.dispose()
+
+
+def state(url: str) -> dict[str, Any]:
+    """Everything that a run is to bring about: the schema, and every row that is not emc's own."""
+    with connected(url) as engine, engine.connect() as connection:
+        found = shape(engine)
+        metadata = MetaData()
+        metadata.reflect(engine)
+        found["rows"] = {
+            table.name: sorted(
+                (tuple(row) for row in connection.execute(select(*map(bare, table.columns)))), key=repr
+            )
+            for table in metadata.sorted_tables
+            if not is_own(table.name)
+        }
+        found["views"] = engine.dialect.get_view_names(connection)
+        if engine.dialect.name == "sqlite":
+            triggers = text("SELECT sql FROM sqlite_master WHERE type = 'trigger'")
+        else:
+            triggers = text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+        found["triggers"] = sorted(connection.execute(triggers).scalars())
+        return found
+
+
+def moments_to_try(moments: tuple[str, ...]) -> list[int]:
+    """Every moment around a statement that changes the schema or the data, and some of the others."""
+    if os.environ.get("EMC_ALL_MOMENTS"):
+        return list(range(len(moments)))
+
+    def changes(label: str) -> bool:
+        # emc's own tables are among the others; what is built in pg_temp to learn its spelling is rolled back.
+        return (
+            label.split(" ", maxsplit=1)[0].upper() in WRITING
+            and "pg_temp" not in label
+            and "emc_" not in label
+        )
+
+    tried = set(range(0, len(moments), STRIDE))
+    changed = False
+    for position, label in enumerate(moments):
+        if changes(label):
+            tried |= {position, position + 1}
+            changed = True
+        elif label == COMMIT and changed:
+            tried.add(position)
+            changed = False
+    return sorted(position for position in tried if position < len(moments))
+
+
+def prepared(url: str, command: str, process: Rig) -> None:
+    """Bring the database to where *command* is the next one."""
+    with connected(url) as engine:
+        build_old(SHOP, engine)
+        Release(modelled(SHOP.old), SHOP.old_work).exercise(engine, 1000)
+    for earlier in COMMANDS[: COMMANDS.index(command)]:
+        assert process.run(url, earlier).status == ExitCode.DONE
+
+
+def assert_old_release_works(url: str) -> None:
+    """Whatever a crash has left, the old release goes on working on it."""
+    old = Release(modelled(SHOP.old), SHOP.old_work)
+    with connected(url) as engine, engine.connect() as connection:
+        for statement in old.work(old.tables, 7000):
+            connection.execute(statement)
+        connection.rollback()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_killed_at_any_moment(database_url: str, command: str, tmp_path: Path) -> None:
+    """Killed right before any statement or commit, the run is finished by the same command, to the same end."""
+    with rig() as process, copies(database_url, tmp_path) as copy:
+        prepared(database_url, command, process)
+        undisturbed = copy()
+        answer = process.run(undisturbed, command)
+        assert (answer.status, answer.output) == (ExitCode.DONE, "")
+        expected = state(undisturbed)
+        tried = moments_to_try(answer.moments)
+        assert len(tried) > 5
+        for moment in tried:
+            url = copy()
+            told = f"killed at {moment} of {len(answer.moments)}, before {answer.moments[moment]}"
+            assert process.run(url, command, kill=moment).status == -signal.SIGKILL, told
+            if command != "contract":
+                assert_old_release_works(url)
+            again = process.run(url, command)
+            assert (again.status, again.output) == (ExitCode.DONE, ""), told
+            assert state(url) == expected, told
+            if moment % STRIDE == 0:
+                with connected(url) as engine:
+                    nothing_left_of(command, engine)
+
+
+def nothing_left_of(command: str, engine: Engine) -> None:
+    """The plan has nothing left for *command*."""
+    plan = emc.plan(upgrade_of(SHOP), engine).plan
+    assert plan.expand == ()
+    if command != "expand":
+        assert plan.work == ()
+    if command == "contract":
+        assert plan.contract == ()
