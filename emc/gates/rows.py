@@ -94,6 +94,14 @@ class NoNulls(RowsGate):
 
     kind = "no-nulls"
 
+    def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
+        """Count; and while the column is not there yet, say in time that nothing fills it."""
+        situation = scope.plan.situation
+        key, name = self.element.table, str(self.element.name)
+        if situation.is_new_column(key, name) and situation.upgrade.fill_of(key, name) is None:
+            return self.shut(f"{self.element} is not there yet, and nothing fills it", self.remedy(scope))
+        return super().evaluate(connection, scope)
+
     def in_the_way(
         self, connection: Connection, scope: Scope
     ) -> tuple[FromClause, ColumnElement[bool]] | None:
@@ -112,7 +120,12 @@ class NoNulls(RowsGate):
         fill = scope.plan.situation.upgrade.fill_of(self.element.table, str(self.element.name))
         if fill is not None:
             return f"emc migrate --only {fill.name}"
-        return f"upgrade.fill({_attribute(self.element.table, str(self.element.name))}, value)  # then: emc migrate"
+        value = "value"
+        model = scope.plan.situation.models.get(self.element.table)
+        default: Any = model.columns[str(self.element.name)].default if model is not None else None
+        if default is not None and default.is_scalar:
+            value = repr(default.arg)  # what the new release writes where nothing is given
+        return f"upgrade.fill({_attribute(self.element.table, str(self.element.name))}, {value})  # then: emc migrate"
 
 
 @dataclass(frozen=True, eq=False)

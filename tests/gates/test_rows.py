@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -29,6 +30,7 @@ from sqlalchemy.dialects import postgresql as pg
 import emc
 from emc.errors import ExitCode
 from emc.gates import Verdict
+from emc.names import TableKey
 from tests.gates.gating import gate, gates, make, run_sql, table, upgrade_to
 
 C = partial(partial, Column)
@@ -82,6 +84,7 @@ def test_gates_of_what_is_not_there_yet(engine: Engine) -> None:
             partial(UniqueConstraint, "b", name="uq"),
         )
     )
+    upgrade.fill(upgrade.tables[TableKey(None, "users")].c.a, 1)
     answers = gates(upgrade, engine, old_code_gone=True)
     for name in ("no-nulls:users.a", "no-violations:users.ck", "no-duplicates:users.uq"):
         assert not answers[name].open
@@ -372,3 +375,24 @@ def test_enum_is_no_text(engine: Engine) -> None:
 
     make(engine, build("a", "b"), users=[{"id": 1, "mood": "a"}, {"id": 2, "mood": "b"}])
     assert gate("no-violations:users.ck_mood", upgrade_to(build("a")), engine).rows == 1
+
+
+def test_a_missing_fill_is_told_before_expand(engine: Engine) -> None:
+    """Whoever plans a NOT NULL column without a fill hears of it at once, with the default of the models to paste."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE services (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(9))")
+    metadata = sqlalchemy.MetaData()
+    sqlalchemy.Table(
+        "services",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("name", String(9)),
+        Column("timeout", Integer, nullable=False, default=30),
+    )
+    [verdict] = [
+        verdict
+        for verdict in emc.plan(emc.Upgrade(metadata), engine).verdicts["set-not-null:services.timeout"]
+        if verdict.gate == "no-nulls:services.timeout"
+    ]
+    assert not verdict.open
+    assert verdict.remedy == "upgrade.fill(Service.timeout, 30)  # then: emc migrate"
