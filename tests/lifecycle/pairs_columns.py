@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 
 import emc
-from tests.lifecycle.pairs import POSTGRESQL, Pair, add, change, discarding, key, remove, retiring
+from emc.steps import Hazard
+from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, discarding, key, remove, retiring
 
 
 def users(m: MetaData, *more: Any) -> Table:
@@ -102,6 +103,12 @@ PAIRS = (
         old_work=old_users,
         new_work=new_users(nick="n"),
         expand=["add-column:users.nick"],
+        hazards={
+            "add-column:users.nick": {
+                SQLITE: [],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+            }
+        },
     ),
     Pair(
         "column-with-default",
@@ -158,6 +165,12 @@ PAIRS = (
         migrate=["fill:users.slug"],
         contract=["set-not-null:users.slug"],
         shut={"no-nulls:users.slug": 4},
+        hazards={
+            "set-not-null:users.slug": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+            }
+        },
     ),
     Pair(
         "column-filled-python",
@@ -210,6 +223,12 @@ PAIRS = (
         new_work=new_users(),
         contract=["drop-column:users.nick"],
         shut={"data-elsewhere:users.nick": 3},
+        hazards={
+            "drop-column:users.nick": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES, Hazard.LOSES_DATA],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
+            }
+        },
     ),
     Pair(
         "column-retired-moved",
@@ -362,6 +381,12 @@ PAIRS = (
         old_work=old_users,
         new_work=new_users(),
         expand=["set-default:users.score"],
+        hazards={
+            "set-default:users.score": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+            }
+        },
     ),
     Pair(
         "default-dropped",

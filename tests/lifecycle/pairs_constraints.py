@@ -16,7 +16,8 @@ from sqlalchemy import (
 )
 
 import emc
-from tests.lifecycle.pairs import Pair, Row, add, change, key, remove, retiring
+from emc.steps import Hazard
+from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, Row, add, change, key, remove, retiring
 
 
 def things(m: MetaData, *more: Any) -> Table:
@@ -140,6 +141,12 @@ PAIRS = (
         contract=["add-check:things.ck_things"],
         shut={"no-violations:things.ck_things": 3},
         rewritten=["things.amount"],
+        hazards={
+            "add-check:things.ck_things": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+            }
+        },
     ),
     Pair(
         "check-retired",
@@ -180,6 +187,12 @@ PAIRS = (
         contract=["add-unique:things.uq_things"],
         shut={"no-duplicates:things.uq_things": 3},
         lost={"things": [4]},
+        hazards={
+            "add-unique:things.uq_things": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
+            }
+        },
     ),
     Pair(
         "unique-added-several-columns",
@@ -235,6 +248,12 @@ PAIRS = (
         contract=["add-foreign-key:children.fk_children"],
         shut={"no-orphans:children.fk_children": 3},
         rewritten=["children.parent_id"],
+        hazards={
+            "add-foreign-key:children.fk_children": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+            }
+        },
     ),
     Pair(
         "foreign-key-added-delete",

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, func, text
 
-from tests.lifecycle.pairs import POSTGRESQL, Pair, Row, add, change, key, retiring
+from emc.steps import Hazard
+from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, Row, add, change, key, retiring
 
 
 def things(*indexes: Any) -> Any:
@@ -53,6 +54,12 @@ PAIRS = (
         old_work=twins,
         new_work=twins,
         expand=["create-index:things.ix_things"],
+        hazards={
+            "create-index:things.ix_things": {
+                SQLITE: [Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
+            }
+        },
     ),
     Pair(
         "index-added-partial",
@@ -133,6 +140,12 @@ PAIRS = (
         old_work=tidy,
         new_work=tidy,
         contract=["drop-index:things.ix_things"],
+        hazards={
+            "drop-index:things.ix_things": {
+                SQLITE: [],
+                POSTGRESQL: [],
+            }
+        },
     ),
     Pair(
         "index-redefined",

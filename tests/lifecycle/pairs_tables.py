@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 import emc
+from emc.steps import Hazard
 from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, discarding, key, remove, retiring
 
 
@@ -256,6 +257,12 @@ PAIRS = (
         new_work=lambda t, n: [add(t.users, id=n, name="new")],
         contract=["drop-table:audit"],
         shut={"data-elsewhere:audit": 4},
+        hazards={
+            "drop-table:audit": {
+                SQLITE: [Hazard.BLOCKS_WRITES, Hazard.LOSES_DATA],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
+            }
+        },
     ),
     Pair(
         "table-retired-moved",

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Enum, Integer, MetaData, Numeric, String, Table, Text, func
 
 import emc
+from emc.steps import Hazard
 from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, key
 
 
@@ -54,6 +55,12 @@ PAIRS = (
         old_work=lambda t, n: [add(t.things, id=n, label="old")],
         new_work=lambda t, n: [add(t.things, id=n, label="more than five")],
         expand=["alter-type:things.label"],
+        hazards={
+            "alter-type:things.label": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+            }
+        },
     ),
     Pair(
         "type-string-unbounded",
@@ -78,6 +85,12 @@ PAIRS = (
         old_work=lambda t, n: [add(t.things, id=n, amount=2)],
         new_work=lambda t, n: [add(t.things, id=n, amount=2**40)],
         expand=["alter-type:things.amount"],
+        hazards={
+            "alter-type:things.amount": {
+                SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
+                POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.REWRITES_TABLE],
+            }
+        },
     ),
     Pair(
         "type-numeric-widened",

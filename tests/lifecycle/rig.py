@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 
 import emc
 from emc.data import BatchPolicy
@@ -30,6 +30,8 @@ from tests.lifecycle.pairs_mixed import SHOP
 from tests.lifecycle.ritual import enforce_foreign_keys, upgrade_of
 
 COMMIT = "COMMIT"
+ALONE = "alone: "
+"""What the name of a moment begins with where the statement commits by itself."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def _obey(order: dict[str, Any], moments: list[str]) -> int:
         moments.append(label)
 
     @event.listens_for(engine, "before_cursor_execute")
-    def sent(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        moment(" ".join(statement.split())[:80])
+    def sent(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        alone = getattr(connection.connection.dbapi_connection, "autocommit", False) is True
+        moment((ALONE if alone else "") + " ".join(statement.split())[:80])
 
     @event.listens_for(engine, "commit")
     def committed(_connection: Any) -> None:

@@ -18,7 +18,7 @@ from emc.errors import ExitCode
 from emc.names import is_own
 from tests.lifecycle.copies import copies
 from tests.lifecycle.pairs_mixed import SHOP
-from tests.lifecycle.rig import COMMIT, Rig, rig
+from tests.lifecycle.rig import ALONE, COMMIT, Rig, rig
 from tests.lifecycle.ritual import (
     Release,
     bare,
@@ -67,27 +67,30 @@ def state(url: str) -> dict[str, Any]:
 
 
 def moments_to_try(moments: tuple[str, ...]) -> list[int]:
-    """Every moment around a statement that changes the schema or the data, and some of the others."""
+    """Every moment before and after a statement that changes the schema or the data, and some of the others.
+
+    After a statement of a transaction is before the COMMIT: nothing that a crash could keep happens in between.
+    """
     if os.environ.get("EMC_ALL_MOMENTS"):
         return list(range(len(moments)))
 
     def changes(label: str) -> bool:
         # emc's own tables are among the others; what is built in pg_temp to learn its spelling is rolled back.
-        return (
-            label.split(" ", maxsplit=1)[0].upper() in WRITING
-            and "pg_temp" not in label
-            and "emc_" not in label
-        )
+        verb = label.removeprefix(ALONE).split(" ", maxsplit=1)[0].upper()
+        return verb in WRITING and "pg_temp" not in label and "emc_" not in label
 
     tried = set(range(0, len(moments), STRIDE))
-    changed = False
+    pending = False
     for position, label in enumerate(moments):
         if changes(label):
-            tried |= {position, position + 1}
-            changed = True
-        elif label == COMMIT and changed:
             tried.add(position)
-            changed = False
+            if label.startswith(ALONE):
+                tried.add(position + 1)
+            else:
+                pending = True
+        elif label == COMMIT and pending:
+            tried |= {position, position + 1}
+            pending = False
     return sorted(position for position in tried if position < len(moments))
 
 
