@@ -46,19 +46,19 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[postgresql]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-def run_tests(session: nox.Session) -> None:
-    """Run the suite on every core, with arguments of the command line."""
+def run_tests(session: nox.Session, *options: str) -> None:
+    """Run the suite on every core, with *options* and the arguments of the command line."""
     if os.environ.get("CI") == "true":
         session.run("bash", "tests/install_servers.sh", external=True)
     workers = str(os.cpu_count() or 1)
-    session.run("pytest", "-n", workers, "-m", "not jupyterhub", *session.posargs)
+    session.run("pytest", "-n", workers, "-m", "not jupyterhub", *options, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests, with the newest SQLAlchemy and Alembic that are allowed."""
+    """Run the tests, with the newest SQLAlchemy and Alembic that are allowed; in CI on the newest PostgreSQL too."""
     install(session, "test")
-    run_tests(session)
+    run_tests(session, *(["--all-servers"] if os.environ.get("CI") == "true" else []))
 
 
 @nox.session(python=PYTHON)

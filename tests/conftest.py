@@ -4,7 +4,6 @@
 and ``newest_postgresql_url`` name one. ``@pytest.mark.pg_version(16)`` picks ``postgresql_url``'s version.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     by_hand = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "database_url" in metafunc.fixturenames and not any("database_url" in names for names in by_hand):
         kinds = ["sqlite", "postgresql"]
-        if metafunc.config.getoption("--all-servers") or os.environ.get("CI") == "true":
+        if metafunc.config.getoption("--all-servers"):
             kinds.append("postgresql18")
         metafunc.parametrize("database_url", kinds, indirect=True)
 
