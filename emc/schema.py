@@ -73,6 +73,11 @@ class LiveSchema:
         return table.columns.get(name) if table is not None else None
 
 
+def column_named(table: Table, name: str) -> Column[Any] | None:
+    """The column of the models that the database calls *name*; ``table.columns`` goes by their keys."""
+    return next((column for column in table.columns if column.name == name), None)
+
+
 def inserts_must_name(column: Mapping[str, Any]) -> bool:
     """Whether an INSERT that leaves *column* out fails: NOT NULL, and nothing fills it in."""
     return (
@@ -92,7 +97,7 @@ def as_table(live: LiveTable, model: Table | None = None) -> Table:
     primary_key = set(live.primary_key["constrained_columns"]) if live.primary_key else set()
     columns = []
     for name, column in live.columns.items():
-        known = model.columns.get(name) if model is not None else None
+        known = column_named(model, name) if model is not None else None
         typed = known.type if known is not None else column["type"]
         columns.append(
             Column(name, typed, primary_key=name in primary_key, nullable=column["nullable"], key=name)

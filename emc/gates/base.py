@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Table, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Table, Text, cast, func, select
 
 from emc.dialects.base import Dialect
 from emc.names import Element, TableKey
@@ -118,11 +118,14 @@ def count_rows(connection: Connection, source: FromClause, where: ColumnElement[
 
 def first_keys(connection: Connection, table: FromClause, where: ColumnElement[bool]) -> tuple[str, ...]:
     """The keys of the first few rows of *table* that satisfy *where*, as ``id=3``."""
-    columns = list(table.primary_key) or list(table.columns)[:SAMPLE]
-    rows = connection.execute(
-        select(*columns).select_from(table).where(where).order_by(*columns).limit(SAMPLE)
-    )
+    columns: list[ColumnElement[Any]] = [*table.primary_key]
+    order = columns
+    if not columns:
+        columns = [*table.columns][:SAMPLE]
+        # Every type can be text, and not every one has an order.
+        order = [cast(column, Text) for column in columns]
+    rows = connection.execute(select(*columns).select_from(table).where(where).order_by(*order).limit(SAMPLE))
     return tuple(
-        ", ".join(f"{column.name}={value!r}" for column, value in zip(columns, row, strict=True))
+        ", ".join(f"{column.key}={value!r}" for column, value in zip(columns, row, strict=True))
         for row in rows
     )

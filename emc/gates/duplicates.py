@@ -85,9 +85,10 @@ def _expressions(directive: Any, table: FromClause) -> list[ColumnElement[Any]] 
             if isinstance(inner, Column):  # users.c.name.desc()
                 name = inner.name
         if name is not None:
-            if name not in table.columns:
+            column = next((one for one in table.columns if one.name == name), None)
+            if column is None:
                 return None
-            expressions.append(table.columns[name])
+            expressions.append(column)
         else:
             expressions.append(literal_column(str(item.compile(compile_kwargs={"literal_binds": True}))))
     return expressions

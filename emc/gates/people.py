@@ -12,7 +12,17 @@ from emc.gates.rows import HoldsNoData
 from emc.names import TableKey
 from emc.state.observations import observation
 from emc.upgrade import Discard, Retire
-from emc.work import CallFunction, NotReady, SetValues, Work, anything_undecided, rows_left, sample_keys
+from emc.work import (
+    CallFunction,
+    DeleteRow,
+    NotReady,
+    SetValues,
+    Work,
+    anything_left,
+    anything_undecided,
+    rows_left,
+    sample_keys,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +52,29 @@ class MigrateDone(Gate):
     kind = "migrate-done"
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
-        """Look whether the plan has such data work left."""
-        pending = [work.name for work in scope.plan.work if _may_read(work, self.element.table)]
+        """Look whether the plan has such data work left, and whether a straggler has made some since."""
+        key = self.element.table
+        planned = {work.name for work in scope.plan.work}
+        pending = [
+            work.name
+            for work in scope.plan.all_work.values()
+            if _may_read(work, key) and (work.name in planned or _came_up(connection, work, key))
+        ]
         if pending:
             listed = ", ".join(pending[:3]) + (", …" if len(pending) > 3 else "")
             noun = "data migration" if len(pending) == 1 else "data migrations"
             return self.shut(f"{len(pending)} {noun} not done: {listed}", "emc migrate")
         return self.opened(f"no data migration that may read {self.element.table} has rows left")
+
+
+def _came_up(connection: Connection, work: Work | NotReady, key: TableKey) -> bool:
+    """Whether *work* has rows of the table that is locked; what deletes rows reads nothing of them."""
+    return (
+        isinstance(work, Work)
+        and work.key == key
+        and not isinstance(work.action, DeleteRow)
+        and anything_left(connection, work)
+    )
 
 
 def _may_read(work: Work | NotReady, key: TableKey) -> bool:

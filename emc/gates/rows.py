@@ -37,6 +37,7 @@ from sqlalchemy.types import BigInteger, SmallInteger
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, count_rows, counted, first_keys
 from emc.names import ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, ReplaceOp, table_key
+from emc.schema import column_named
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ class NoNulls(RowsGate):
             return f"emc migrate --only {fill.name}"
         value = "value"
         model = scope.plan.situation.models.get(self.element.table)
-        default: Any = model.columns[str(self.element.name)].default if model is not None else None
+        column = column_named(model, str(self.element.name)) if model is not None else None
+        default: Any = column.default if column is not None else None
         if default is not None and default.is_scalar:
             value = repr(default.arg)  # what the new release writes where nothing is given
         return f"upgrade.fill({_attribute(self.element.table, str(self.element.name))}, {value})  # then: emc migrate"
@@ -264,7 +266,8 @@ class HoldsNoData(RowsGate):
             return None
         if self.element.kind is ElementKind.TABLE:
             return table, true()
-        return table, table.columns[str(self.element.name)].is_not(None)
+        # Not IS NOT NULL: that is false for a row value of which one field is NULL.
+        return table, table.columns[str(self.element.name)].is_distinct_from(None)
 
     def noun(self) -> str:
         """What the rows in the way are."""

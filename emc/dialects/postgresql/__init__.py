@@ -85,9 +85,18 @@ class PostgreSQL(Dialect):
         """A connection whose queries all see the database as of one moment."""
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             try:
+                connection.exec_driver_sql(sessions.SEE_EVERY_ROW)
                 yield connection
             finally:
                 connection.rollback()
+
+    def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
+        """Wait until nobody writes to tables *keys*, and let nobody in until the transaction ends."""
+        if keys:
+            connection.exec_driver_sql(
+                f"LOCK TABLE {', '.join(map(table_name, keys))} IN ACCESS EXCLUSIVE MODE",
+                execution_options={"no_parameters": True},
+            )
 
     def failure(self, error: DBAPIError) -> Failure:
         """What *error* means, by its SQLSTATE."""
