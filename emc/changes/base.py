@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation
 from emc.phases import Phase
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import LiveSchema, LiveTable, column_named
 from emc.upgrade import Discard, Removal, Upgrade
 
 
@@ -61,7 +61,7 @@ class Situation:
             return False
         if self.is_new_table(key):
             return True
-        column = self.models[key].columns.get(name)
+        column = column_named(self.models[key], name)
         if column is None:
             return False
         return column.server_default is None and column.computed is None and column.identity is None
@@ -115,6 +115,14 @@ def live_table(situation: Situation, key: TableKey) -> LiveTable:
     if table is None:
         raise LookupError(f"the diff speaks of {key}, which the snapshot does not hold")
     return table
+
+
+def model_column(situation: Situation, key: TableKey, name: str) -> Column[Any]:
+    """The column of the models that a directive speaks of by its name in the database."""
+    column = column_named(situation.models[key], name)
+    if column is None:
+        raise LookupError(f"the diff speaks of {key}.{name}, which the models do not have")
+    return column
 
 
 def operation(

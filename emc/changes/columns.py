@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Column, DefaultClause, MetaData, UniqueConstraint, literal
+from sqlalchemy import CheckConstraint, Column, DefaultClause, MetaData, Table, UniqueConstraint, literal
 from sqlalchemy.exc import CompileError
 
 from emc.changes.base import (
@@ -18,6 +18,7 @@ from emc.changes.base import (
     because_old_code,
     column_element,
     live_table,
+    model_column,
     operation,
 )
 from emc.changes.companions import built_on, mentions
@@ -89,7 +90,7 @@ class ColumnRetired(Change):
                 f"let {element} be NULL",
                 because="the new release no longer writes the column, and its inserts would fail",
             )
-        released = list(_released(table, name))
+        released = list(_released(table, name, situation))
         yield from released
         types = types_that_go(situation)
         take_along(self.directive, types.get(element, ()))
@@ -107,7 +108,7 @@ class ColumnRetired(Change):
         )
 
 
-def _released(table: LiveTable, column: str) -> Iterable[Operation]:
+def _released(table: LiveTable, column: str, situation: Situation) -> Iterable[Operation]:
     """Foreign keys and CHECKs of a retired column that could trip the new release, which leaves the column NULL."""
     key = table.key
     for foreign_key in table.foreign_keys:
@@ -126,6 +127,8 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
         text = check["sqltext"]
         if not check.get("name") or not mentions(text, column):
             continue
+        if key in situation.models and str(check["name"]) in _check_names(situation.models[key]):
+            continue  # the new release asks for it too, so it cannot speak of what that does not have
         # A CHECK of this column alone is passed by NULL, unless it asks for NULL.
         if any(mentions(text, other) for other in others) or re.search(
             r"\bnull\b|\bcoalesce\b", text, re.IGNORECASE
@@ -139,6 +142,10 @@ def _released(table: LiveTable, column: str) -> Iterable[Operation]:
                 f"drop check {name} of {key}",
                 because=f"it asks for {column}, which the new release no longer writes",
             )
+
+
+def _check_names(model: Table) -> set[str]:
+    return {str(one.name) for one in model.constraints if isinstance(one, CheckConstraint)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +163,7 @@ class NotNullChanged(Change):
                 self.directive, Kind.DROP_NOT_NULL, element, Phase.EXPAND, f"let {element} be NULL"
             )
         else:
-            yield set_not_null(key, situation.models[key].columns[name])
+            yield set_not_null(key, model_column(situation, key, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +176,7 @@ class DefaultChanged(Change):
         """``set-default`` now, or ``drop-default`` later."""
         key, name = table_key(self.directive), str(self.directive.column_name)
         if self.directive.modify_server_default is None:
-            yield drop_default(key, situation.models[key].columns[name], self.directive)
+            yield drop_default(key, model_column(situation, key, name), self.directive)
         else:
             element = column_element(key, name)
             yield operation(
@@ -238,7 +245,7 @@ def drop_default(key: TableKey, column: Column[Any], directive: ops.AlterColumnO
 
 def copy_of(column: Column[Any]) -> Column[Any]:
     """A column that can be changed without changing the models, apart from its table's constraints."""
-    copied = column.table.to_metadata(MetaData()).columns[column.name]
+    copied = column.table.to_metadata(MetaData()).columns[column.key]
     return Column(
         copied.name,
         copied.type,
@@ -269,7 +276,7 @@ def _is_in_unique(column: Column[Any]) -> bool:
     table = column.table
     uniques = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
     uniques += [index.columns for index in table.indexes if index.unique]
-    return any(column.name in columns for columns in uniques)
+    return any(column is one for columns in uniques for one in columns)
 
 
 def primary_key_refusal(key: TableKey, what: str) -> Refusal:

@@ -12,9 +12,17 @@ from collections.abc import Iterable, Iterator
 from emc.names import Element, ElementKind
 from emc.schema import LiveTable
 
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_COMMENT = re.compile(r"--|/\*")
+
 
 def mentions(text: str, column: str) -> bool:
-    """Whether *text*, a piece of SQL, speaks of *column*; in doubt it does."""
+    """Whether *text*, a piece of SQL, speaks of *column*; in doubt it does.
+
+    A literal speaks of none: ``kind IN ('email', 'phone')`` says nothing about a column ``email``.
+    """
+    if not _COMMENT.search(text):  # an apostrophe in a comment would open a literal
+        text = _LITERAL.sub("''", text)
     return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text, re.IGNORECASE) is not None
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
 from emc.changes.enums import named_types, take_along, types_that_go
 from emc.errors import Refusal
-from emc.names import Element, ElementKind
+from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, UnsupportedDifferenceOp, table_key
 from emc.phases import Phase
 from emc.schema import LiveTable
@@ -72,6 +72,8 @@ class TableRetired(Change):
                 enters = parent == key and table.key not in retired
                 if (leaves or enters) and foreign_key.get("name"):
                     name = str(foreign_key["name"])
+                    if enters and table.key not in situation.models:
+                        raise RefusedError(_held_by(key, table.key, name))
                     yield operation(
                         ops.DropConstraintOp(name, table.key.name, "foreignkey", schema=table.key.schema),
                         Kind.DROP_FOREIGN_KEY,
@@ -93,6 +95,14 @@ class TableRetired(Change):
             reversible=False,
             because=because_old_code("read and write it"),
         )
+
+
+def _held_by(key: TableKey, child: TableKey, name: str) -> Refusal:
+    return Refusal(
+        str(key),
+        f"foreign key {name} of table {child}, which the models do not have and nobody has named, refers to it",
+        f'If {child} goes too: upgrade.retire("{child}"). If it stays, whoever owns it has to drop {name} first.',
+    )
 
 
 def _blocks_deletes(foreign_key: ReflectedForeignKeyConstraint, table: LiveTable) -> bool:

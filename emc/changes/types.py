@@ -29,6 +29,13 @@ class Fit(enum.Enum):
 
 def fit(old: sa.TypeEngine[Any], new: sa.TypeEngine[Any]) -> Fit:
     """How values of *old* fit into *new*, from the types alone. Unknown types are :attr:`Fit.DIFFERENT`."""
+    if isinstance(old, sa.Enum) and not (
+        isinstance(new, sa.Enum) and new.native_enum and new.name == old.name
+    ):
+        # An enumerated type of its own, as reflected: the old release compares the column with values of that type.
+        return Fit.DIFFERENT
+    if isinstance(new, sa.CHAR | sa.NCHAR) and not isinstance(old, sa.CHAR | sa.NCHAR):
+        return Fit.DIFFERENT  # pads every value, and loses the blanks at its end
     if isinstance(old, sa.String) and isinstance(new, sa.String):
         if old.collation != new.collation and None not in (old.collation, new.collation):
             return Fit.DIFFERENT

@@ -57,6 +57,13 @@ def table_of(target: Any, place: str) -> Table:
         mapper = inspected(target)
     except NoInspectionAvailable:
         mapper = None
+    if isinstance(mapper, Mapper) and mapper.single:
+        base = mapper.base_mapper.class_.__name__
+        raise DeclarationError(
+            f"{mapper.class_.__name__} shares its table with other classes, whose rows would be meant too.",
+            places=[place],
+            remedy=f"Give the class that the table belongs to ({base}), and ask for the discriminator in where=.",
+        )
     if isinstance(mapper, Mapper) and isinstance(mapper.local_table, Table):
         return mapper.local_table
     raise DeclarationError(

@@ -527,3 +527,64 @@ def test_index_that_becomes_a_constraint_is_not_unmanaged() -> None:
     ]
     found = sort_directives(directives, new, [live_table(new.tables["users"])])
     assert [one.declare for one in found.unmanaged] == ['upgrade.retire("users.ix")']
+
+
+# -- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_literal_is_no_column() -> None:
+    """A CHECK or index that only holds the name of a retired column as a literal stays, and is nobody's to drop."""
+    kinds = partial(CheckConstraint, "kind IN ('email', 'phone')", name="ck_kind")
+    found = sorted_out(
+        users(C("kind", String(9)), C("email", String(9)), kinds),
+        users(C("kind", String(9)), kinds),
+        retiring("users.email"),
+    )
+    assert phases(found) == ([], ["drop-column:users.email"])
+
+
+def test_a_check_that_the_models_keep_stays() -> None:
+    """What the new release asks for too is not dropped, even where its text seems to speak of a retired column."""
+    check = partial(CheckConstraint, "kind <> '' /* or email */", name="ck_kind")
+    found = sorted_out(
+        users(C("kind", String(9)), C("email", String(9)), check),
+        users(C("kind", String(9)), check),
+        retiring("users.email"),
+    )
+    assert phases(found) == ([], ["drop-column:users.email"])
+
+
+def test_columns_with_another_key() -> None:
+    """Columns go by their names in the database, whatever the models call them."""
+    found = sorted_out(
+        users(C("a b", Integer)),
+        users(C("a b", Integer, key="ab", nullable=False), C("c d", Integer, key="cd", nullable=False)),
+    )
+    assert phases(found) == (
+        ['add-column:users."c d"'],
+        ['set-not-null:users."a b"', 'set-not-null:users."c d"'],
+    )
+
+
+def test_a_foreign_key_of_a_table_that_nobody_named_is_not_dropped() -> None:
+    """A retired table that another team's table refers to is refused; once that is named too, both may go."""
+
+    def old(m: MetaData) -> None:
+        Table("parents", m, Column("id", Integer, primary_key=True))
+        Table(
+            "theirs",
+            m,
+            Column("id", Integer, primary_key=True),
+            Column("parent_id", Integer),
+            ForeignKeyConstraint(["parent_id"], ["parents.id"], name="fk_theirs"),
+        )
+
+    def both(upgrade: Upgrade, _: Any) -> None:
+        upgrade.retire("parents")
+        upgrade.retire("theirs")
+
+    found = sorted_out(old, lambda _: None, retiring("parents"))
+    assert phases(found) == ([], [])
+    (refusal,) = found.refusals
+    assert "fk_theirs of table theirs" in str(refusal)
+    assert sorted_out(old, lambda _: None, both).refusals == ()

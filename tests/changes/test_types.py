@@ -51,6 +51,10 @@ def test_ladders(ladder: tuple[sa.types.TypeEngine[Any], ...]) -> None:
         (sa.String(9, collation="a"), sa.String(9, collation="b")),
         (sa.ARRAY(sa.Integer()), sa.ARRAY(sa.BigInteger())),
         (sa.Interval(), sa.Integer()),
+        (sa.Enum("a", "b", name="e"), sa.String(9)),
+        (sa.Enum("a", "b", name="e"), sa.Enum("a", "b", name="e", native_enum=False)),
+        (sa.Enum("a", "b", name="e"), sa.Enum("a", "bbb", name="f")),
+        (sa.String(9), sa.CHAR(10)),
     ],
     ids=repr,
 )

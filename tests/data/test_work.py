@@ -493,3 +493,25 @@ def test_a_key_that_is_still_not_null_is_not_ready(engine: Engine) -> None:
     )
     [work] = work_of(orders("set null"), engine)
     assert isinstance(work, NotReady)
+
+
+def test_a_class_that_shares_its_table_is_no_target() -> None:
+    """With single-table inheritance the rows of every class are in the table; none of them is meant by accident."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(Base):
+        __tablename__ = "people"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+
+    class Guest(Person):
+        __mapper_args__ = {"polymorphic_identity": "guest"}  # noqa: RUF012
+
+    upgrade = Upgrade(Base.metadata)
+    with pytest.raises(DeclarationError, match="shares its table") as raised:
+        upgrade.data_migration(Guest)
+    assert "(Person)" in str(raised.value.remedy)
+    upgrade.data_migration(Person)

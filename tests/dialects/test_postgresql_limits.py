@@ -24,6 +24,8 @@ from tests.servers import make_role
 POSTGRESQL = PostgreSQL()
 KEY = TableKey(None, "Users")
 
+NAME = Element(ElementKind.COLUMN, KEY, "name")
+
 
 @pytest.fixture
 def database(postgresql_url: str) -> Iterator[sa.Engine]:
@@ -189,8 +191,20 @@ def test_types_that_would_rewrite_a_big_table_are_refused(database: sa.Engine) -
     refusal = POSTGRESQL.refuse(operation(Kind.ALTER_TYPE, costly, element), read(database, big=True))
     assert refusal is not None
     assert "INTEGER" in refusal.reason
-    free = operation(Kind.ALTER_TYPE, wider, Element(ElementKind.COLUMN, KEY, "name"))
+    free = operation(Kind.ALTER_TYPE, wider, NAME)
     assert POSTGRESQL.refuse(free, read(database, big=True)) is None
+
+
+def test_text_does_not_become_an_enumerated_type(database: sa.Engine) -> None:
+    """The old release compares the column with text, which the server then refuses; a CHECK of labels is no type."""
+    send(database, 'CREATE TABLE "Users" (name varchar(10))')
+
+    def refused(type_: sa.Enum) -> bool:
+        change = ops.AlterColumnOp("Users", "name", modify_type=type_)
+        return POSTGRESQL.refuse(operation(Kind.ALTER_TYPE, change, NAME), read(database)) is not None
+
+    assert refused(sa.Enum("a", "b", name="letter"))
+    assert not refused(sa.Enum("a", "b", name="letter", native_enum=False))
 
 
 def test_an_unknown_size_is_a_big_one() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Column, Connection, text
+from sqlalchemy import Column, Connection, Enum, text
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.ground import SMALL, Ground
@@ -110,7 +110,7 @@ def refuse(ground: Ground) -> Refusal | None:
         if refusal is not None:
             return refusal
     if kind == Kind.ALTER_TYPE:
-        return _rewriting_type(ground)
+        return _enumerating(ground) or _rewriting_type(ground)
     if kind == Kind.ADD_COLUMN:
         return _rewriting_column(ground)
     if kind == Kind.REMOVE_ENUM_VALUE:
@@ -170,6 +170,21 @@ def _drop_of(dependent: str, key: TableKey) -> str:
         if dependent.startswith(words):
             return f"DROP {words.upper()} {dependent[len(words) + 1 :]}"
     return f"DROP {dependent}"
+
+
+def _enumerating(ground: Ground) -> Refusal | None:
+    """A text column whose values become those of an enumerated type."""
+    directive = ground.directive
+    live, new = ground.live.column(ground.key, directive.column_name), directive.modify_type
+    if live is None or isinstance(live["type"], Enum) or not (isinstance(new, Enum) and new.native_enum):
+        return None
+    return _refusal(
+        ground,
+        f"{type_text(live['type'])} becomes the enumerated type {new.name}, with which the statements of the old "
+        "release, which send text, cannot compare it",
+        "Keep the column as text with Enum(..., native_enum=False); or add a column of the new type under a new name, "
+        f"move the values with @upgrade.data_migration, and retire {ground.operation.element}.",
+    )
 
 
 def _rewriting_type(ground: Ground) -> Refusal | None:
