@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from alembic.operations import ops
@@ -66,6 +66,14 @@ def resolve(
         if not matches:
             _still_modelled(removal, models)
             continue
+        if removal.kind is None and _could_be_of_a_table(matches[0], models):
+            # Once the column is gone, the same line would name the table.
+            raise DeclarationError(
+                f"{removal.target} is ambiguous: a schema and a table are called {matches[0].table.schema}.",
+                places=[removal.place],
+                remedy=f'If the table {matches[0]} of that schema is meant, add kind="table"; if something of the '
+                "table is meant, it is not there any more, and the line can go.",
+            )
         if matches[0] in resolved:
             raise DeclarationError(
                 f"{removal.target} is named twice.",
@@ -74,6 +82,12 @@ def resolve(
             )
         resolved[matches[0]] = removal
     return resolved
+
+
+def _could_be_of_a_table(element: Element, tables: Container[TableKey]) -> bool:
+    """Whether the name of a table, which begins with its schema, could also name something of another table."""
+    schema = element.table.schema
+    return element.kind is ElementKind.TABLE and schema is not None and TableKey(None, schema) in tables
 
 
 def misspelt(removal: Removal, unmanaged: Iterable[Unmanaged]) -> Element | None:
@@ -145,6 +159,6 @@ def unmanaged_elements(
         quoted = f"'{element}'" if '"' in str(element) and "'" not in str(element) else f'"{escaped}"'
         kind = f', kind="{element.kind}"' if twins or not element.name else ""
         if element.kind is ElementKind.TABLE and not twins:
-            kind = ""
+            kind = ', kind="table"' if _could_be_of_a_table(element, live.tables) else ""
         listed.append(Unmanaged(element, f"upgrade.retire({quoted}{kind})"))
     return listed

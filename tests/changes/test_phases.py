@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from emc.changes import Classified, Past, classify
+from emc.errors import DeclarationError
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import AlterEnumOp, Operation, UnsupportedDifferenceOp
 from emc.phases import Phase
@@ -588,3 +589,11 @@ def test_a_foreign_key_of_a_table_that_nobody_named_is_not_dropped() -> None:
     (refusal,) = found.refusals
     assert "fk_theirs of table theirs" in str(refusal)
     assert sorted_out(old, lambda _: None, both).refusals == ()
+
+
+def test_a_schema_called_like_a_table_needs_the_kind() -> None:
+    """A line that named a column does not name a table of that schema once the column is gone."""
+    metadata = modelled(users())
+    drop = ops.DropTableOp("name", schema="users")
+    with pytest.raises(DeclarationError, match="ambiguous"):
+        sort_directives([drop], metadata, (), lambda upgrade: upgrade.discard("users.name", reason="done"))
