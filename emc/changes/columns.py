@@ -179,6 +179,17 @@ class DefaultChanged(Change):
             yield drop_default(key, model_column(situation, key, name), self.directive)
         else:
             element = column_element(key, name)
+            rule = _broken_by_default(live_table(situation, key), name, self.directive.modify_server_default)
+            if rule is not None:
+                raise RefusedError(
+                    Refusal(
+                        str(element),
+                        f"the models give it a server default, which every insert of the old release that leaves the "
+                        f"column out would get, and {rule} would refuse the row",
+                        f"Let the new release write the value itself (default=... in place of server_default=... of "
+                        f"{element}), and add the server default in the release after it.",
+                    )
+                )
             yield operation(
                 self.directive,
                 Kind.SET_DEFAULT,
@@ -186,6 +197,22 @@ class DefaultChanged(Change):
                 Phase.EXPAND,
                 f"set the server default of {element}",
             )
+
+
+def _broken_by_default(table: LiveTable, name: str, default: Any) -> str | None:
+    """The rule of the live table that rows with the new default of a column would break; ``None`` if there is none.
+
+    A constant can be in a unique column once. A function such as a sequence or a UUID gives each row its own, which a
+    foreign key knows as little as a constant.
+    """
+    for foreign_key in table.foreign_keys:
+        if name in foreign_key["constrained_columns"]:
+            return f"its foreign key to {foreign_key['referred_table']}"
+    if "(" in str(getattr(default, "arg", default)):
+        return None
+    uniques: list[list[str | None]] = [[*one["column_names"]] for one in table.uniques]
+    uniques += [[*one["column_names"]] for one in table.indexes if one["unique"]]
+    return "its unique constraint" if [name] in uniques else None
 
 
 @dataclass(frozen=True, eq=False)

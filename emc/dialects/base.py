@@ -94,12 +94,12 @@ class Dialect(abc.ABC):
             finally:
                 connection.rollback()
 
+    @abc.abstractmethod
     def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
         """Keep everybody out of tables *keys* until the transaction of *connection* ends.
 
         So what is proved next is still true when the drop runs. Nothing to do where :meth:`open` keeps writers out.
         """
-        return
 
     @abc.abstractmethod
     def failure(self, error: DBAPIError) -> Failure:

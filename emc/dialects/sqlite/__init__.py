@@ -34,6 +34,9 @@ class SQLite(Dialect):
         """See the base class. There is one lock, the writer's, so the policy makes no difference."""
         return sessions.open_session(engine, transaction, lock_timeout)
 
+    def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
+        """See the base class. BEGIN IMMEDIATE has made us the one writer."""
+
     def absent(self, engine: Engine) -> str | None:
         """See the base class. sqlite3 makes the file that it does not find."""
         return sessions.absent(engine)
