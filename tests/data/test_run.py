@@ -31,7 +31,9 @@ from sqlalchemy import (
 )
 
 from emc.data import ProgressEvent, run, run_all
-from emc.dialects import dialect_of
+from emc.dialects import Dialect, dialect_of
+from emc.dialects.postgresql import PostgreSQL
+from emc.dialects.sqlite import SQLite
 from emc.errors import (
     DatabaseUnavailableError,
     DeclarationError,
@@ -55,7 +57,6 @@ from tests.data.support import (
     rows,
     work_of,
 )
-from tests.execute.simple import SimplePostgreSQL, SimpleSQLite
 
 
 def items(*key: Column[Any], **options: Any) -> Table:
@@ -154,13 +155,29 @@ def test_every_row_is_done_whatever_the_key(engine: Engine, kind: str, how: str)
     assert column(engine, "SELECT count(*) FROM items WHERE size IS NULL") == [0]
 
 
+class PlainSQLite(SQLite):
+    """SQLite as if no row had a rowid."""
+
+    def row_id(self, table: Table) -> None:
+        """None."""
+
+
+class PlainPostgreSQL(PostgreSQL):
+    """PostgreSQL as if no row had a ctid."""
+
+    def row_id(self, table: Table) -> None:
+        """None."""
+
+
+WITHOUT_ADDRESSES: dict[str, Dialect] = {"sqlite": PlainSQLite(), "postgresql": PlainPostgreSQL()}
+
+
 def test_a_table_without_any_address_is_refused(engine: Engine) -> None:
     """Where rows cannot be told apart the run does not begin, and says what to add."""
     table = items(Column("id", Integer))
     made(engine, table, 2)
-    plain = {"sqlite": SimpleSQLite, "postgresql": SimplePostgreSQL}[engine.dialect.name]()
     with pytest.raises(EmcError) as caught:
-        migrate(engine, only_work(sized(table), engine), dialect=plain)
+        migrate(engine, only_work(sized(table), engine), dialect=WITHOUT_ADDRESSES[engine.dialect.name])
     assert "primary key" in (caught.value.remedy or "")
     assert column(engine, "SELECT count(*) FROM items WHERE size IS NULL") == [2]
 

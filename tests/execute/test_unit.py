@@ -28,7 +28,9 @@ def make(course: Course, table: str, **more: Any) -> Step:
 def test_a_step_is_done_and_recorded(course: Course, transaction: Transaction) -> None:
     """What ran is in the ledger, with its statements, the gates' evidence, the server and the runner."""
     evidence = {"rows": 0, "predicate": "name IS NOT NULL"}
-    course.run(make(course, "a", transaction=transaction), confirm=lambda _: {"drop-column:users.a": evidence})
+    course.run(
+        make(course, "a", transaction=transaction), confirm=lambda _: {"drop-column:users.a": evidence}
+    )
     assert course.columns("a") == ["id"]
     assert course.states == [STARTED, DONE]
     [entry] = course.ledger
