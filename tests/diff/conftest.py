@@ -1,9 +1,5 @@
 """Engines on one kind of database each."""
 
-import sys
-
-sys.path.insert(0, "/tmp")
-
 from collections.abc import Iterator
 
 import pytest
