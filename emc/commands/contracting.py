@@ -78,18 +78,23 @@ def contract(
     with acquire(engine, dialect, command="emc contract") as lease:
         _note_words(engine, dialect, lease, upgrade, old_code_gone, overrides)
         done: list[str] = []
+        tried: set[str] = set()
         while True:
-            # What one operation makes possible (a foreign key needs its unique key) opens in the next round.
+            # Each unit is planned and judged afresh: what ran before it may have made it possible (a foreign key needs
+            # its unique key), or taken away what a data migration, and so a gate, asks about.
             with planned(upgrade, engine, dialect) as (connection, derived):
                 scope = Scope(derived, dialect, old_code_gone, soak)
                 passed, blocked = _sort(derived, connection, scope, overrides, only)
-            passed = [operation for operation in passed if operation.id not in done]
-            if not passed:
+            ready = [
+                unit
+                for unit in units(render(dialect, passed, derived.situation))
+                if not all(step.id in tried for step in unit)
+            ]
+            if not ready:
                 break
-            ran = _run(engine, dialect, upgrade, lease, scope, passed, overrides, report, retry)
-            if not ran:
-                break
-            done += ran
+            tried |= {step.id for step in ready[0]}
+            if _run(engine, dialect, upgrade, lease, scope, ready[0], overrides, report, retry):
+                done += [step.id for step in ready[0] if step.id not in done]
         with planned(upgrade, engine, dialect) as (connection, derived):
             scope = Scope(derived, dialect, old_code_gone, soak)
             _, blocked = _sort(derived, connection, scope, overrides, only)
@@ -106,35 +111,28 @@ def _run(
     upgrade: Upgrade,
     lease: Lease,
     scope: Scope,
-    operations: list[Operation],
+    unit: tuple[Step, ...],
     overrides: Mapping[str, str],
     report: Report,
     retry: RetryPolicy | None,
-) -> list[str]:
-    """Run what may run; answer the ids of what ran."""
-    done: list[str] = []
-    for unit in units(render(dialect, operations, scope.plan.situation)):
-
-        def confirm(connection: Connection, unit: tuple[Step, ...] = unit) -> Mapping[str, Any]:
-            return _confirm(connection, scope, unit, overrides)
-
-        try:
-            run_unit(
-                engine,
-                dialect,
-                unit,
-                lease=lease,
-                release=upgrade.release,
-                phase=Phase.CONTRACT,
-                confirm=confirm,
-                rerender=lambda connection, unit=unit: again(upgrade, dialect, connection, unit),  # type: ignore[misc]
-                retry=retry or RetryPolicy(),
-                report=report,
-            )
-        except GateShutError:
-            continue  # a straggler wrote between the first look and the lock; the last look says so
-        done += [step.id for step in unit]
-    return done
+) -> bool:
+    """Run a unit; answer whether its gates still let it pass."""
+    try:
+        run_unit(
+            engine,
+            dialect,
+            unit,
+            lease=lease,
+            release=upgrade.release,
+            phase=Phase.CONTRACT,
+            confirm=lambda connection: _confirm(connection, scope, unit, overrides),
+            rerender=lambda connection: again(upgrade, dialect, connection, unit),
+            retry=retry or RetryPolicy(),
+            report=report,
+        )
+    except GateShutError:
+        return False  # a straggler wrote between the first look and the lock; the last look says so
+    return True
 
 
 def _sort(
