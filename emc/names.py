@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 EMC_PREFIX = "emc_"
 """What emc puts into a user's database bears this prefix, and never appears in a plan."""
+GUARD_PREFIX = f"{EMC_PREFIX}guard_"
+"""Triggers and constraints that keep a proof true until the drop bear this prefix."""
 
 _PART = re.compile(r'"((?:[^"]|"")+)"|([^".\s]+)')
 _PLAIN = re.compile(r'[^".\s]+')

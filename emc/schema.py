@@ -44,6 +44,9 @@ class LiveTable:
     A column's entry holds what its reflected dictionary leaves out (collation, identity, generation expression)."""
     unfinished: frozenset[str] = frozenset()
     """Names of INVALID indexes and NOT VALID constraints: left out above, since they prove nothing."""
+    guards: Mapping[str, str] = field(default_factory=dict)
+    """What emc itself put in the way of new rows (names with :data:`emc.names.GUARD_PREFIX`): name → definition, as
+    the server shows it. They are no part of the user's schema and appear nowhere above."""
     row_estimate: int | None = None
     """How many rows the database believes the table to have; ``None`` where it cannot tell without counting."""
     size_bytes: int | None = None
