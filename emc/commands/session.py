@@ -37,7 +37,8 @@ def reach(engine: Engine, *, may_create: bool = False) -> Dialect:
     if absent is None:
         try:
             with engine.connect():
-                return dialect
+                # A mysql:// URL may lead to MariaDB; now the server has said which it is.
+                return dialect_of(engine)
         except DBAPIError as error:
             # The URL hides its password; the driver's message names host, port and reason.
             absent, cause = first_line(error), error

@@ -68,6 +68,10 @@ class Dialect(abc.ABC):
     separate_enums: ClassVar[bool] = False
     """Whether enumerated types exist apart from the columns that use them."""
 
+    def serves(self, engine: Engine) -> bool:
+        """Whether *engine* leads to this database; where several share a kind of URL, known once it has connected."""
+        return engine.dialect.name == self.name
+
     # -- sessions -----------------------------------------------------------------------------------------------
 
     @abc.abstractmethod

@@ -1,0 +1,107 @@
+"""How do MariaDB and MySQL change a schema while it is in use?"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import ClassVar
+
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.exc import DBAPIError
+
+from emc.dialects.base import Blocker, Dialect, Failure
+from emc.dialects.mysql import catalog, limits, recipes, sessions, spelling
+from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
+from emc.errors import Refusal
+from emc.names import TableKey
+from emc.operations import Operation
+from emc.schema import LiveSchema, LiveTable
+from emc.steps import LockPolicy, Step, Transaction
+
+__all__ = ["MariaDB", "MySQL"]
+
+
+class MySQL(Dialect):
+    """MySQL 8 with InnoDB. No such server was at hand: what is peculiar to it rests on the manual, and on its answers."""
+
+    name: ClassVar[str] = "mysql"
+    transactional_ddl: ClassVar[bool] = False
+    flavour: ClassVar[Flavour] = MYSQL
+
+    def serves(self, engine: Engine) -> bool:
+        """See the base class. A ``mysql://`` URL may lead to either server; once connected, SQLAlchemy knows."""
+        return engine.dialect.name in ("mysql", "mariadb") and not self._is_mariadb(engine)
+
+    @staticmethod
+    def _is_mariadb(engine: Engine) -> bool:
+        return bool(engine.dialect.is_mariadb)  # type: ignore[attr-defined]
+
+    # -- sessions -----------------------------------------------------------------------------------------------
+
+    def open(
+        self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
+    ) -> AbstractContextManager[Connection]:
+        """See the base class."""
+        return sessions.opened(engine, transaction, locks, lock_timeout)
+
+    def reading(self, engine: Engine) -> AbstractContextManager[Connection]:  # type: ignore[override]
+        """See the base class."""
+        return sessions.reading(engine)
+
+    def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
+        """See the base class."""
+        sessions.lock(connection, keys)
+
+    def failure(self, error: DBAPIError) -> Failure:
+        """See the base class."""
+        return sessions.failure(error)
+
+    def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
+        """See the base class."""
+        return sessions.blockers(connection, keys)
+
+    def server_version(self, connection: Connection) -> str:
+        """See the base class."""
+        return sessions.server_version(connection, self.flavour)
+
+    def now(self, connection: Connection) -> dt.datetime:
+        """See the base class."""
+        return sessions.now(connection)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
+        """See the base class. A fixed number of queries to information_schema."""
+        return catalog.read(connection, schemas, self.flavour)
+
+    def spell(
+        self, connection: Connection, tables: Sequence[Table], live: LiveSchema
+    ) -> Mapping[TableKey, LiveTable]:
+        """See the base class. The scratch place is a database of its own, dropped at the end."""
+        return spelling.spell(connection, tables, live, self.flavour)
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+        """See the base class."""
+        return limits.refuse(operation, live, self.flavour)
+
+    def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
+        """See the base class."""
+        return recipes.steps(operations, live, self.flavour)
+
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+        """See the base class."""
+        return limits.missing_privileges(connection, steps)
+
+
+class MariaDB(MySQL):
+    """MariaDB 10.11 or later with InnoDB."""
+
+    name: ClassVar[str] = "mariadb"
+    flavour: ClassVar[Flavour] = MARIADB
+
+    def serves(self, engine: Engine) -> bool:
+        """See the base class."""
+        return engine.dialect.name in ("mysql", "mariadb") and self._is_mariadb(engine)
