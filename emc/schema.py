@@ -44,6 +44,12 @@ class LiveTable:
     A column's entry holds what its reflected dictionary leaves out (collation, identity, generation expression)."""
     unfinished: frozenset[str] = frozenset()
     """Names of INVALID indexes and NOT VALID constraints: left out above, since they prove nothing."""
+    implied: Mapping[str, ReflectedIndex] = field(default_factory=dict)
+    """Indexes that the database made by itself, by the name of the foreign key that asked for them (MySQL). They are no
+    part of what models say, and appear nowhere else as long as their foreign key stands; they stay when it goes."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """How the table is stored (engine, character set, partitioning), by the name that SQLAlchemy's option of the dialect
+    has without its prefix. An operator may choose what models leave unsaid: only what they say is compared."""
     guards: Mapping[str, str] = field(default_factory=dict)
     """What emc itself put in the way of new rows (names with :data:`emc.names.GUARD_PREFIX`): name → definition, as
     the server shows it. They are no part of the user's schema and appear nowhere above."""
