@@ -48,8 +48,8 @@ class LiveTable:
     """Indexes that the database made by itself, by the name of the foreign key that asked for them (MySQL). They are no
     part of what models say, and appear nowhere else as long as their foreign key stands; they stay when it goes."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """How the table is stored (engine, character set, partitioning), by the name that SQLAlchemy's option of the dialect
-    has without its prefix. An operator may choose what models leave unsaid: only what they say is compared."""
+    """How the table is stored (engine, character set, partitioning), by the name of SQLAlchemy's option without the
+    dialect's prefix. An operator may choose what models leave unsaid: only what they say is compared."""
     guards: Mapping[str, str] = field(default_factory=dict)
     """What emc itself put in the way of new rows (names with :data:`emc.names.GUARD_PREFIX`): name → definition, as
     the server shows it. They are no part of the user's schema and appear nowhere above."""

@@ -232,11 +232,9 @@ def _add_foreign_key(
 ) -> None:
     first = rows[0]
     parent_schema = first["parent_schema"]
-    options: dict[str, str] = {}
-    for option, rule in (("onupdate", first["on_update"]), ("ondelete", first["on_delete"])):
-        # Both say the same to InnoDB, and which of them stands for "nothing said" depends on the server.
-        if rule not in ("NO ACTION", "RESTRICT"):
-            options[option] = rule
+    rules = {"onupdate": first["on_update"], "ondelete": first["on_delete"]}
+    # Both say the same to InnoDB, and which of them stands for "nothing said" depends on the server.
+    options = {option: rule for option, rule in rules.items() if rule not in ("NO ACTION", "RESTRICT")}
     foreign_key: dict[str, Any] = {
         "name": first["name"],
         "constrained_columns": [row["of_column"] for row in rows],
