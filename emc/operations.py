@@ -23,6 +23,11 @@ DROPPED_TYPES = "emc_dropped_types"
 uses, and that go in the same step."""
 
 
+SPELLED_TYPE = "emc_spelled_type"
+"""Key in the ``info`` of an ``AlterColumnOp`` that changes the type: the type as the server would show it, which says
+more than that of the models (collation, size in bytes). Absent where the server does not let us ask."""
+
+
 class OwnOp(ops.MigrateOperation):
     """An operation that Alembic does not have.
 

@@ -14,6 +14,7 @@ from typing import Any
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.schema import sort_tables_and_constraints
+from sqlalchemy.types import TypeEngine
 
 from emc.changes.base import Change, Past, RefusedError, Situation, Unmanaged, column_element
 from emc.changes.columns import ColumnAdded, ColumnRetired, CommentChanged, DefaultChanged, NotNullChanged
@@ -28,8 +29,9 @@ from emc.changes.indexes import IndexAdded, IndexRedefined, IndexRetired, index_
 from emc.changes.removals import dropped_element, misspelt, resolve, unmanaged_elements
 from emc.changes.tables import TableAdded, TableRetired, Unsupported
 from emc.changes.twins import without_twins
-from emc.changes.types import Fit, TypeChanged, fit
+from emc.changes.types import TypeChanged
 from emc.errors import DeclarationError, Refusal
+from emc.fit import Fit, fit
 from emc.names import Element, ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, Operation, UnsupportedDifferenceOp, table_key
 from emc.schema import LiveSchema, inserts_must_name
@@ -64,11 +66,13 @@ def classify(
     live: LiveSchema,
     models: Mapping[TableKey, Table],
     past: Past | None = None,
+    fit: Callable[[TypeEngine[Any], TypeEngine[Any]], Fit] = fit,
 ) -> Classified:
     """Sort *directives* (live schema → models) into the operations of every phase.
 
     :param models: the tables of the models that the filters let through.
     :param past: what emc did to the database before; ``None``: nothing that is known.
+    :param fit: how the values of one type fit into another in the database.
     :raises DeclarationError: a declaration is ambiguous, contradicts the models, or names a migration that is not
         there.
     """
@@ -77,7 +81,7 @@ def classify(
     pairs, singles = _redefinitions(directives)
     droppable = [element for element in map(dropped_element, singles) if element is not None]
     removals = resolve(upgrade.removals, droppable, models)
-    situation = Situation(upgrade, live, models, removals, past or Past())
+    situation = Situation(upgrade, live, models, removals, past or Past(), fit)
     changes: list[Change] = [_redefined(drop, create) for drop, create in pairs]
     for directive in _without_cycles(singles, models):
         element = dropped_element(directive)
@@ -257,7 +261,7 @@ def _renames(
             continue
         new, old = gained[key][0], lost[key][0]
         column = situation.live.column(key, old)
-        if column is not None and fit(column["type"], new.type) is not Fit.DIFFERENT:
+        if column is not None and situation.fit(column["type"], new.type) is not Fit.DIFFERENT:
             name = f"{old}_to_{new.name}"
             yield Hint(
                 "looks-like-rename",

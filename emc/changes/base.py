@@ -12,8 +12,10 @@ from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import Column, Table
+from sqlalchemy.types import TypeEngine
 
 from emc.errors import Refusal
+from emc.fit import Fit, fit
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation
 from emc.phases import Phase
@@ -45,6 +47,8 @@ class Situation:
     removals: Mapping[Element, Removal]
     """What a person has named, resolved to elements of the live schema."""
     past: Past = Past()
+    fit: Callable[[TypeEngine[Any], TypeEngine[Any]], Fit] = fit
+    """How the values of one type fit into another in this database."""
 
     def is_new_table(self, key: TableKey) -> bool:
         """Whether this upgrade creates the table, so that no old statement can name it."""

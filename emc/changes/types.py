@@ -2,104 +2,22 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import types as sa
+from sqlalchemy import Enum
+from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import constructor_copy
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, column_element, operation
+from emc.changes.enums import merged
 from emc.errors import Refusal
-from emc.operations import Kind, Operation, table_key
+from emc.fit import Fit
+from emc.names import Element
+from emc.operations import SPELLED_TYPE, Kind, Operation, table_key
 from emc.phases import Phase
-
-
-class Fit(enum.Enum):
-    """How the values of one type fit into another."""
-
-    WIDER = "wider"
-    """Every value of the old type is a value of the new one."""
-    NARROWER = "narrower"
-    """Every value of the new type is a value of the old one."""
-    DIFFERENT = "different"
-    """Neither, or unknown."""
-
-
-def fit(old: sa.TypeEngine[Any], new: sa.TypeEngine[Any]) -> Fit:
-    """How values of *old* fit into *new*, from the types alone. Unknown types are :attr:`Fit.DIFFERENT`."""
-    if isinstance(old, sa.Enum) and not (
-        isinstance(new, sa.Enum) and new.native_enum and new.name == old.name
-    ):
-        # An enumerated type of its own, as reflected: the old release compares the column with values of that type.
-        return Fit.DIFFERENT
-    if isinstance(new, sa.CHAR | sa.NCHAR) and not isinstance(old, sa.CHAR | sa.NCHAR):
-        return Fit.DIFFERENT  # pads every value, and loses the blanks at its end
-    if isinstance(old, sa.String) and isinstance(new, sa.String):
-        if old.collation != new.collation and None not in (old.collation, new.collation):
-            return Fit.DIFFERENT
-        return _sizes(_length(old), _length(new))
-    if isinstance(old, sa.LargeBinary | sa.VARBINARY | sa.BINARY) and isinstance(
-        new, sa.LargeBinary | sa.VARBINARY | sa.BINARY
-    ):
-        return _sizes(_length(old), _length(new))
-    if isinstance(old, sa.Integer) and isinstance(new, sa.Integer):
-        return _sizes(_integer_bytes(old), _integer_bytes(new))
-    if isinstance(old, sa.Float) and isinstance(new, sa.Float):
-        return _sizes(_float_bits(old), _float_bits(new))
-    if isinstance(old, sa.Integer) and isinstance(new, sa.Numeric) and not isinstance(new, sa.Float):
-        return Fit.WIDER if _holds_integers(old, new) else Fit.DIFFERENT
-    if isinstance(old, sa.Numeric) and isinstance(new, sa.Numeric):
-        return _numerics(old, new)
-    return Fit.DIFFERENT
-
-
-_UNBOUNDED = float("inf")
-
-
-def _length(type_: Any) -> float:
-    return type_.length if type_.length is not None else _UNBOUNDED
-
-
-def _integer_bytes(type_: sa.Integer) -> int:
-    if isinstance(type_, sa.SmallInteger):
-        return 2
-    return 8 if isinstance(type_, sa.BigInteger) else 4
-
-
-def _float_bits(type_: sa.Float[Any]) -> float:
-    if isinstance(type_, sa.Double) or type_.__visit_name__ == "DOUBLE_PRECISION":
-        return 53
-    if isinstance(type_, sa.REAL):
-        return 24
-    # FLOAT without precision is what the database makes of it: double on PostgreSQL and SQLite.
-    return type_.precision or 53
-
-
-def _holds_integers(old: sa.Integer, new: sa.Numeric[Any]) -> bool:
-    digits = {2: 5, 4: 10, 8: 19}[_integer_bytes(old)]
-    return new.precision is None or new.precision - (new.scale or 0) >= digits
-
-
-def _numerics(old: sa.Numeric[Any], new: sa.Numeric[Any]) -> Fit:
-    if isinstance(old, sa.Float) != isinstance(new, sa.Float):
-        return Fit.DIFFERENT
-    old_scale, new_scale = old.scale or 0, new.scale or 0
-    if new.precision is None:
-        return Fit.WIDER if old.precision is not None else Fit.DIFFERENT
-    if old.precision is None:
-        return Fit.NARROWER
-    if new_scale >= old_scale and new.precision - new_scale >= old.precision - old_scale:
-        return Fit.WIDER
-    if new_scale <= old_scale and new.precision - new_scale <= old.precision - old_scale:
-        return Fit.NARROWER
-    return Fit.DIFFERENT
-
-
-def _sizes(old: float, new: float) -> Fit:
-    # Equal sizes under other names (VARCHAR without length and TEXT) hold the same values.
-    return Fit.WIDER if new >= old else Fit.NARROWER
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,23 +27,19 @@ class TypeChanged(Change):
     directive: ops.AlterColumnOp
 
     def operations(self, situation: Situation) -> Iterable[Operation]:
-        """One operation: ``alter-type``."""
+        """``alter-type``; twice where labels of an enumeration that is part of its column come and go."""
         key, name = table_key(self.directive), str(self.directive.column_name)
         element = column_element(key, name)
-        old, new = self.directive.existing_type, self.directive.modify_type
-        verdict = fit(old, new)  # type: ignore[arg-type]  # the diff fills both types
-        change = f"change the type of {element} from {old!r} to {new!r}"
+        old, new = self._types()
+        verdict = situation.fit(old, new)
         if verdict is Fit.WIDER:
-            yield operation(self.directive, Kind.ALTER_TYPE, element, Phase.EXPAND, change)
+            yield _altered(self.directive, element, Phase.EXPAND)
         elif verdict is Fit.NARROWER:
-            yield operation(
-                self.directive,
-                Kind.ALTER_TYPE,
-                element,
-                Phase.CONTRACT,
-                change,
-                because=because_old_code("write values that do not fit"),
-            )
+            yield _altered(self.directive, element, Phase.CONTRACT)
+        elif (both := _both_labels(old, new)) is not None:
+            wide, narrow = _apart(self.directive, both)
+            yield _altered(wide, element, Phase.EXPAND)
+            yield _altered(narrow, element, Phase.CONTRACT)
         else:
             raise RefusedError(
                 Refusal(
@@ -135,6 +49,50 @@ class TypeChanged(Change):
                     conversion_recipe(situation, key.name, name, str(element)),
                 )
             )
+
+    def _types(self) -> tuple[TypeEngine[Any], TypeEngine[Any]]:
+        old, new = self.directive.existing_type, self.directive.modify_type
+        if old is None or new is None:
+            raise LookupError(f"the diff changes a type without saying from what to what: {self.directive!r}")
+        return old, self.directive.info.get(SPELLED_TYPE, new)
+
+
+def _altered(directive: ops.AlterColumnOp, element: Element, phase: Phase) -> Operation:
+    return operation(
+        directive,
+        Kind.ALTER_TYPE,
+        element,
+        phase,
+        f"change the type of {element} from {directive.existing_type!r} to {directive.modify_type!r}",
+        because=because_old_code("write values that do not fit") if phase is Phase.CONTRACT else None,
+    )
+
+
+def _both_labels(old: TypeEngine[Any], new: TypeEngine[Any]) -> tuple[str, ...] | None:
+    """The labels of two enumerations that are part of their column; ``None`` for any other types."""
+    if not isinstance(old, Enum) or not isinstance(new, Enum) or old.name is not None or not new.native_enum:
+        return None
+    return merged(tuple(old.enums), tuple(new.enums))
+
+
+def _apart(
+    directive: ops.AlterColumnOp, labels: Sequence[str]
+) -> tuple[ops.AlterColumnOp, ops.AlterColumnOp]:
+    """*directive* as the addition of labels, and the removal of others."""
+    model: Any = directive.modify_type
+    wide = constructor_copy(model, type(model), *labels)
+    options: dict[str, Any] = {
+        "schema": directive.schema,
+        "existing_server_default": directive.existing_server_default,
+        "existing_nullable": directive.existing_nullable,
+        "existing_comment": directive.existing_comment,
+        **directive.kw,
+    }
+    table, column = directive.table_name, directive.column_name
+    return (
+        ops.AlterColumnOp(table, column, existing_type=directive.existing_type, modify_type=wide, **options),
+        ops.AlterColumnOp(table, column, existing_type=wide, modify_type=model, **options),
+    )
 
 
 def conversion_recipe(situation: Situation, table: str, column: str, target: str) -> str:

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from emc.errors import Refusal
+from emc.fit import Fit, fit
 from emc.names import Element, TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
@@ -142,6 +144,13 @@ class Dialect(abc.ABC):
 
         :raises CannotSpellError: the server does not allow it here (read-only role or transaction).
         """
+
+    def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
+        """How the values of *old*, as the server has it, fit into *new*, as the server would have it.
+
+        Types of the models stand for *new* where :meth:`spell` is not allowed.
+        """
+        return fit(old, new)
 
     # -- doing --------------------------------------------------------------------------------------------------
 

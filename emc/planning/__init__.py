@@ -75,7 +75,8 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     :raises PlanRefusedError: there are differences that emc refuses to act on.
     """
     diff = compare(connection, upgrade, dialect)
-    classified = classify(diff.directives, upgrade, diff.live, diff.models, _past(connection, upgrade))
+    past = _past(connection, upgrade)
+    classified = classify(diff.directives, upgrade, diff.live, diff.models, past, dialect.fit)
     situation = classified.situation
     operations = after_their_keys(classified.operations, diff.live, diff.models)
     expand = in_order(operations, Phase.EXPAND, diff.live)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from emc.changes.enums import merged
-from emc.changes.types import Fit, fit
+from emc.fit import Fit, fit
 from tests.changes.sorting import phases, sorted_out, users
 
 LADDERS: tuple[tuple[sa.types.TypeEngine[Any], ...], ...] = (

@@ -17,7 +17,8 @@ from emc.upgrade import Upgrade
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
-BOTH = (SQLITE, POSTGRESQL)
+MARIADB = "mariadb"
+ALL = (SQLITE, POSTGRESQL, MARIADB)
 
 Ids = Sequence[str] | Mapping[str, Sequence[str]]
 """Ids of operations in the order of the plan; by database where they differ."""
@@ -98,7 +99,7 @@ class Pair:
     """Keyword arguments for :class:`emc.Upgrade`."""
     unreadable: bool = False
     """Whether the new models cannot read what is not migrated yet (a label that their enumeration lacks)."""
-    databases: Sequence[str] = BOTH
+    databases: Sequence[str] = ALL
 
     def on(self, database: str, values: Any) -> Any:
         """*values*, or what they are on *database*."""
