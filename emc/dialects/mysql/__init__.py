@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 
 from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.mysql import catalog, limits, recipes, sessions, spelling
+from emc.dialects.mysql import blockers, catalog, failures, limits, recipes, sessions, spelling
 from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
 from emc.errors import Refusal
 from emc.names import TableKey
@@ -23,7 +23,7 @@ __all__ = ["MariaDB", "MySQL"]
 
 
 class MySQL(Dialect):
-    """MySQL 8 with InnoDB. No such server was at hand: what is peculiar to it rests on the manual, and on its answers."""
+    """MySQL 8 with InnoDB. No such server was at hand: what is peculiar to it rests on the manual and its answers."""
 
     name: ClassVar[str] = "mysql"
     transactional_ddl: ClassVar[bool] = False
@@ -43,7 +43,7 @@ class MySQL(Dialect):
         self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
     ) -> AbstractContextManager[Connection]:
         """See the base class."""
-        return sessions.opened(engine, transaction, locks, lock_timeout)
+        return sessions.opened(engine, self.flavour, transaction, locks, lock_timeout)
 
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:  # type: ignore[override]
         """See the base class."""
@@ -55,11 +55,11 @@ class MySQL(Dialect):
 
     def failure(self, error: DBAPIError) -> Failure:
         """See the base class."""
-        return sessions.failure(error)
+        return failures.failure(error)
 
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
         """See the base class."""
-        return sessions.blockers(connection, keys)
+        return blockers.blockers(connection, keys)
 
     def server_version(self, connection: Connection) -> str:
         """See the base class."""

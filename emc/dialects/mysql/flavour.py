@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,14 @@ class Flavour:
 
     title: str
     """How people call it."""
+    shortest_lock_wait: int = 0
+    """The least ``lock_wait_timeout``, in seconds: MariaDB's is 0, which is not to wait (since 10.3, seen with
+    10.11.19); MySQL's is 1 (its manual, "Server System Variables")."""
+    session_settings: Mapping[str, int | None] = field(default_factory=dict)
+    """Variables of its own that a session of emc sets; ``None``: how many seconds a transaction may be idle.
+    A limit for every statement, set for a whole server, would kill a build or a proof."""
+    data_modes: frozenset[str] = frozenset()
+    """What emc adds to ``sql_mode``, besides what makes the server strict."""
     checks_name_tables: bool = True
     """Whether ``CHECK_CONSTRAINTS`` names the table of a CHECK. MySQL's has no such column (its manual)."""
     quotes_defaults: bool = True
@@ -22,5 +31,21 @@ class Flavour:
     manual)."""
 
 
-MARIADB = Flavour(title="MariaDB")
-MYSQL = Flavour(title="MySQL", checks_name_tables=False, quotes_defaults=False, indexes_expressions=True)
+MARIADB = Flavour(
+    title="MariaDB",
+    session_settings={
+        "idle_transaction_timeout": None,
+        "max_statement_time": 0,
+        "check_constraint_checks": 1,
+    },
+    # Else SET a = b, b = a puts the new a into b. MySQL has no such mode.
+    data_modes=frozenset({"SIMULTANEOUS_ASSIGNMENT"}),
+)
+MYSQL = Flavour(
+    title="MySQL",
+    shortest_lock_wait=1,
+    session_settings={"max_execution_time": 0},
+    checks_name_tables=False,
+    quotes_defaults=False,
+    indexes_expressions=True,
+)
