@@ -9,6 +9,7 @@ from pathlib import Path
 import nox
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+CI = os.environ.get("CI") == "true"
 
 
 def installed_pythons() -> list[str]:
@@ -46,10 +47,30 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[postgresql]", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
+def install_for_tests(session: nox.Session) -> None:
+    """Install what the tests need: in CI all of it, elsewhere what can be had without asking for more."""
+    if CI:
+        session.run("bash", "tests/install_servers.sh", external=True)
+    install(session, "test")
+    if CI or has_mysql_headers():
+        # It is compiled. Where that fails its tests are skipped, but not in CI.
+        mysqlclient = nox.project.dependency_groups(PYPROJECT, "mysqlclient")
+        session.install(*mysqlclient, success_codes=[0] if CI else [0, 1])
+    else:
+        session.log("no C headers of MariaDB or MySQL: the tests of mysqlclient will be skipped")
+
+
+def has_mysql_headers() -> bool:
+    """Whether pkg-config, which mysqlclient asks, knows MariaDB's or MySQL's C library."""
+    libraries = ("mysqlclient", "mariadb", "libmariadb", "perconaserverclient")
+    return shutil.which("pkg-config") is not None and any(
+        subprocess.run(["pkg-config", "--exists", library], check=False).returncode == 0
+        for library in libraries
+    )
+
+
 def run_tests(session: nox.Session, *options: str) -> None:
     """Run the suite on every core, with *options* and the arguments of the command line."""
-    if os.environ.get("CI") == "true":
-        session.run("bash", "tests/install_servers.sh", external=True)
     workers = str(os.cpu_count() or 1)
     session.run("pytest", "-n", workers, "-m", "not jupyterhub", *options, *session.posargs)
 
@@ -57,14 +78,14 @@ def run_tests(session: nox.Session, *options: str) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests, with the newest SQLAlchemy and Alembic that are allowed; in CI on the newest PostgreSQL too."""
-    install(session, "test")
-    run_tests(session, *(["--all-servers"] if os.environ.get("CI") == "true" else []))
+    install_for_tests(session)
+    run_tests(session, *(["--all-servers"] if CI else []))
 
 
 @nox.session(python=PYTHON)
 def tests_sqlalchemy20(session: nox.Session) -> None:
     """Run the tests with the oldest series of SQLAlchemy and Alembic that are allowed."""
-    install(session, "test")
+    install_for_tests(session)
     session.install("sqlalchemy==2.0.*", "alembic==1.18.*")
     # Runs that are killed show what servers keep, whichever SQLAlchemy spoke to them, and take minutes.
     slow = ["tests/lifecycle/test_interruptions.py", "tests/data/test_kill.py"]
@@ -132,7 +153,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def jupyterhub(session: nox.Session) -> None:
     """Upgrade the database of a real project, JupyterHub, along its own history."""
-    install(session, "test")
+    install_for_tests(session)
     session.install("jupyterhub==6.1.1")
     session.run("pytest", "tests/jupyterhub", "-m", "jupyterhub", *session.posargs)
 
@@ -141,5 +162,5 @@ def jupyterhub(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run one benchmark: `nox -s bench -- NAME [ARGUMENTS]`."""
     name, *arguments = session.posargs or session.error("which one? nox -s bench -- NAME")
-    install(session, "test")
+    install_for_tests(session)
     session.run("python", "-m", f"benchmarks.{name}", *arguments)

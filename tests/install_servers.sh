@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
-# Installs, on Debian or Ubuntu and as root, the one test server that no Python wheel brings: PostgreSQL 15.
-# Called by the nox sessions in CI; on a laptop its tests are skipped without it.
+# Installs, on Debian or Ubuntu and as root, what the tests need and no Python wheel brings: the servers of
+# PostgreSQL 15 and MariaDB, and what mysqlclient is built with. Starts nothing.
+# Called by the nox sessions in CI; on a laptop the tests of what is missing are skipped.
 set -euo pipefail
 
-version=15
-if [ -x "/usr/lib/postgresql/$version/bin/initdb" ]; then
+postgresql=15
+packages=()
+if [ ! -x "/usr/lib/postgresql/$postgresql/bin/initdb" ]; then
+    packages+=("postgresql-$postgresql")
+fi
+if [ ! -x /usr/sbin/mariadbd ] || [ ! -x /usr/bin/mariadb-install-db ]; then
+    # The programs alone: the packages without -core would bring a running server.
+    packages+=(mariadb-server-core mariadb-client-core)
+fi
+if ! pkg-config --exists libmariadb 2>/dev/null; then
+    packages+=(libmariadb-dev pkg-config)
+fi
+if [ "${#packages[@]}" -eq 0 ]; then
     exit 0
 fi
 
-# The tests start servers of their own: the package must not start one.
+# The tests start servers of their own: PostgreSQL's package must not start one.
 mkdir -p /etc/postgresql-common
 if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet
-apt-get install --quiet --yes --no-install-recommends "postgresql-$version"
+apt-get install --quiet --yes --no-install-recommends "${packages[@]}"

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pymysql
-import pytest
 from sqlalchemy import URL, make_url
 from testing.mysqld import Mysqld
 
-from tests.servers import ServerError
+from tests.servers import ServerError, missing
 
 OLDEST: Final = (10, 11)
 """The oldest version that emc promises to work with."""
@@ -99,7 +98,7 @@ def require() -> Software:
     """
     software = installed()
     if software is None:
-        _missing("MariaDB is not installed: mariadbd and mariadb-install-db are not found")
+        missing("MariaDB is not installed: mariadbd and mariadb-install-db are not found")
     return software
 
 
@@ -113,14 +112,8 @@ def spelled(url: str, drivername: str) -> str:
         drivername: One of `SPELLINGS`.
     """
     if drivername.endswith("+mysqldb") and importlib.util.find_spec("MySQLdb") is None:
-        _missing("mysqlclient is not installed: building it takes MariaDB's C headers")
+        missing("mysqlclient is not installed: building it takes MariaDB's C headers")
     return make_url(url).set(drivername=drivername).render_as_string(hide_password=False)
-
-
-def _missing(reason: str) -> Any:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 class WatchedDirectory:
@@ -263,12 +256,12 @@ class MariaDBServer:
     def _drop(self, name: str) -> None:
         """Drop a database, and kill first who is connected to it, then whoever else stands in the way."""
         sessions = "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user'"
-        for whose in (f" AND db = '{name}'", ""):
+        for whose, patience in ((f" AND db = '{name}'", 3), ("", 60)):
             for [session] in execute(self.url(), sessions + whose):
                 with suppress(pymysql.err.OperationalError):  # 1094: it has gone by itself.
                     execute(self.url(), f"KILL {session}")
             try:
-                execute(self.url(), "SET lock_wait_timeout = 30", f"DROP DATABASE IF EXISTS {name}")
+                execute(self.url(), f"SET lock_wait_timeout = {patience}", f"DROP DATABASE IF EXISTS {name}")
             except pymysql.err.OperationalError as error:
                 if error.args[0] != pymysql.constants.ER.LOCK_WAIT_TIMEOUT:
                     raise
