@@ -18,11 +18,11 @@ from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from emc.dialects.mysql import information
-from emc.dialects.mysql.columns import Types, charset_of, column, unknown_type
+from emc.dialects.mysql.columns import Types, charset_of, column, column_text, unknown_type
 from emc.dialects.mysql.dependents import find_dependents
 from emc.dialects.mysql.flavour import Flavour
+from emc.dialects.mysql.live import ColumnText, MySQLSchema, MySQLTable
 from emc.names import GUARD_PREFIX, ElementKind, TableKey, is_own
-from emc.schema import LiveSchema, LiveTable
 
 _TABLE_KINDS = ("BASE TABLE", "SYSTEM VERSIONED")
 _OTHER_KINDS = {"VIEW": "view", "SYSTEM VIEW": "view", "SEQUENCE": "sequence"}
@@ -37,8 +37,11 @@ class _Draft:
     key: TableKey
     schema: str
     """The real schema, which the key may leave unsaid."""
+    engine: str
+    row_format: str | None
     collation: str | None
     columns: dict[str, ReflectedColumn] = field(default_factory=dict)
+    texts: dict[str, ColumnText] = field(default_factory=dict)
     keys: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The elements of each index, the primary key's under ``PRIMARY``."""
     primary_key: Any = None
@@ -55,8 +58,8 @@ class _Draft:
     rows: int | None = None
     bytes: int | None = None
 
-    def table(self) -> LiveTable:
-        return LiveTable(
+    def table(self) -> MySQLTable:
+        return MySQLTable(
             key=self.key,
             columns=self.columns,
             primary_key=self.primary_key,
@@ -72,22 +75,29 @@ class _Draft:
             options=self.options,
             row_estimate=self.rows,
             size_bytes=self.bytes,
+            texts=self.texts,
+            engine=self.engine,
+            charset=charset_of(self.collation),
+            collation=self.collation,
+            row_format=self.row_format,
+            partitioned="partition_by" in self.options,
+            fulltext=any(elements[0]["method"] == "FULLTEXT" for elements in self.keys.values()),
         )
 
 
 _Drafts = Mapping[tuple[str, str], _Draft]
 
 
-def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour) -> LiveSchema:
+def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour) -> MySQLSchema:
     """Everything that can be known about the tables of *schemas*; ``None`` is the database of the connection.
 
     A table of a schema that is named belongs to that name, even where that is the connection's own.
     """
-    own = connection.exec_driver_sql("SELECT DATABASE()").scalar()
+    own, sql_mode = connection.exec_driver_sql("SELECT DATABASE(), @@SESSION.sql_mode").one()
     named = [schema for schema in schemas if schema is not None]
     real = list(dict.fromkeys([own, *named] if own is not None and None in schemas else named))
     if not real:
-        return LiveSchema({})
+        return MySQLSchema({})
     homes = {schema: schema if schema in named else None for schema in real}
     rows = information.tables(connection, real)
     drafts, taken = _sorted_out(rows, homes)
@@ -98,7 +108,7 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
         if draft is not None and row["name"].startswith(GUARD_PREFIX):
             draft.guards[row["name"]] = row["body"]
     tables = {draft.key: draft.table() for draft in sorted(drafts.values(), key=lambda d: d.key.sort_key)}
-    return LiveSchema(
+    return MySQLSchema(
         tables=tables,
         names_taken=dict(sorted(taken.items(), key=lambda item: item[0].sort_key)),
         dependents=find_dependents(
@@ -107,12 +117,15 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
             triggers=[row for row in triggers if not is_own(row["name"])],
             own=own,
         ),
+        dialect_name=connection.dialect.name,
+        version=tuple(part for part in connection.dialect.server_version_info or () if isinstance(part, int)),
+        backslash_escapes="NO_BACKSLASH_ESCAPES" not in sql_mode,
     )
 
 
 def read_scratch(
     connection: Connection, scratch: str, homes: Mapping[str, TableKey], flavour: Flavour
-) -> Mapping[TableKey, LiveTable]:
+) -> Mapping[TableKey, MySQLTable]:
     """Those tables of the database *scratch* that *homes* names, each as if it were where *homes* says."""
     rows = [row for row in information.tables(connection, [scratch]) if row["of_table"] in homes]
     drafts = {(scratch, row["of_table"]): _draft(row, homes[row["of_table"]]) for row in rows}
@@ -138,7 +151,13 @@ def _sorted_out(
 
 
 def _draft(row: Mapping[str, Any], key: TableKey) -> _Draft:
-    draft = _Draft(key=key, schema=row["of_schema"], collation=row["collation"])
+    draft = _Draft(
+        key=key,
+        schema=row["of_schema"],
+        engine=str(row["engine"]),
+        row_format=row["row_format"],
+        collation=row["collation"],
+    )
     draft.comment = row["comment"] or None
     draft.rows, draft.bytes = row["row_count"], row["bytes"]
     said = {
@@ -163,20 +182,16 @@ def _fill(connection: Connection, drafts: _Drafts, homes: Mapping[str, str | Non
     schemas = list(homes)
     dialect = connection.dialect
     checks = information.checks(connection, schemas, flavour)
-    json = {
-        (row["of_schema"], row["of_table"], row["name"])
+    at_columns = {
+        (row["of_schema"], row["of_table"], row["name"]): row["clause"]
         for row in checks
-        if row["level"] == "Column" and row["clause"] == f"json_valid(`{row['name']}`)"
+        if row["level"] == "Column"
     }
     types = Types(dialect)
-    for row in information.columns(connection, schemas):
+    for row in information.columns(connection, schemas, flavour):
         if (draft := drafts.get((row["of_schema"], row["of_table"]))) is not None:
-            is_json = (
-                (row["of_schema"], row["of_table"], row["name"]) in json
-                and row["type_text"] == "longtext"
-                and row["collation"] == "utf8mb4_bin"
-            )
-            _add_column(draft, row, types, flavour, is_json=is_json)
+            check = at_columns.get((row["of_schema"], row["of_table"], row["name"]))
+            _add_column(draft, row, types, flavour, check)
     for row in checks:
         if (draft := drafts.get((row["of_schema"], row["of_table"]))) is not None:
             _add_check(draft, row)
@@ -196,11 +211,25 @@ def _fill(connection: Connection, drafts: _Drafts, homes: Mapping[str, str | Non
         _add_keys(draft, dialect)
 
 
+def _json_checks(column: str) -> tuple[str, str]:
+    """What the server checks by itself of a JSON column; quotes depend on ``ANSI_QUOTES`` (both seen with 10.11.19)."""
+    return (
+        f"json_valid(`{column.replace('`', '``')}`)",
+        f'json_valid("{column.replace(chr(34), chr(34) * 2)}")',
+    )
+
+
 def _add_column(
-    draft: _Draft, row: Mapping[str, Any], types: Types, flavour: Flavour, *, is_json: bool
+    draft: _Draft, row: Mapping[str, Any], types: Types, flavour: Flavour, check: str | None
 ) -> None:
+    is_json = (
+        row["type_text"] == "longtext"
+        and row["collation"] == "utf8mb4_bin"
+        and check in _json_checks(row["name"])
+    )
     type_ = types.of(row, draft.collation, is_json=is_json)
     draft.columns[row["name"]] = column(row, type_, flavour)  # type: ignore[assignment]
+    draft.texts[row["name"]] = column_text(row, check, flavour)
     if (text := unknown_type(row, type_)) is not None:
         draft.definitions[ElementKind.COLUMN, row["name"]] = text
 
@@ -278,15 +307,12 @@ def _add_keys(draft: _Draft, dialect: SQLAlchemyDialect) -> None:
             draft.primary_key = {"constrained_columns": columns, "name": None}
             continue
         index = _index(name, elements, dialect)
-        definition = _key_definition(elements, dialect)
         if _may_be_constraint(index):
-            draft.definitions[ElementKind.UNIQUE, name] = definition
             draft.uniques.append({"name": name, "column_names": columns, "duplicates_index": name})
             continue
         if (foreign_key := _implied_by(draft, index)) is not None:
             draft.implied[foreign_key] = index
             continue
-        draft.definitions[ElementKind.INDEX, name] = definition
         draft.indexes.append(index)
 
 
@@ -312,23 +338,6 @@ def _index(name: str, elements: Sequence[Mapping[str, Any]], dialect: SQLAlchemy
     if options:
         index["dialect_options"] = options
     return index
-
-
-def _key_definition(elements: Sequence[Mapping[str, Any]], dialect: SQLAlchemyDialect) -> str:
-    """The definition of a key without its name."""
-    method = elements[0]["method"]
-    listed = ", ".join(_element(element, dialect, method) for element in elements)
-    return f"{'' if elements[0]['non_unique'] else 'UNIQUE '}{method} ({listed})"
-
-
-def _element(element: Mapping[str, Any], dialect: SQLAlchemyDialect, method: str) -> str:
-    if element["of_column"] is None:
-        text = f"({element['expression']})"
-    else:
-        text = dialect.identifier_preparer.quote(element["of_column"])
-        if element["length"] is not None and method != "SPATIAL":
-            text += f"({element['length']})"
-    return f"{text} DESC" if element["direction"] == "D" else text
 
 
 def _may_be_constraint(index: Mapping[str, Any]) -> bool:

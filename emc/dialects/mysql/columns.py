@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.types import Integer, NullType, TypeEngine
 
 from emc.dialects.mysql.flavour import Flavour
+from emc.dialects.mysql.live import ColumnText
 
 _ON_UPDATE = re.compile(r"on update (\S+)", re.IGNORECASE)
 _CURRENT_TIMESTAMP = re.compile(r"current_timestamp(\(\d*\))?", re.IGNORECASE)
@@ -102,16 +103,49 @@ def column(row: Mapping[str, Any], type_: TypeEngine[Any], flavour: Flavour) -> 
     if "INVISIBLE" in extra.upper():
         found["invisible"] = True
     if row["generation"]:
-        # MySQL escapes the quotes in what it shows here (bug 100607); SHOW CREATE TABLE does not.
-        expression = (
-            row["generation"] if flavour.quotes_defaults else _ESCAPED_QUOTE.sub("'", row["generation"])
-        )
-        found["computed"] = {"sqltext": expression, "persisted": "STORED" in extra.upper()}
+        found["computed"] = {"sqltext": _generation(row, flavour), "persisted": "STORED" in extra.upper()}
         return found
     found["default"] = _default(row["default_text"], extra, flavour)
     if (match := _ON_UPDATE.search(extra)) is not None:
         found["default"] = f"{found['default'] or 'NULL'} ON UPDATE {match[1]}"
     return found
+
+
+def column_text(row: Mapping[str, Any], check: str | None, flavour: Flavour) -> ColumnText:
+    """The definition of a column in the pieces of the server's own text.
+
+    :param check: the expression of its CHECK at column level.
+    """
+    extra = row["extra"] or ""
+    on_update = _ON_UPDATE.search(extra)
+    more = [word for word in ("INVISIBLE", "WITHOUT SYSTEM VERSIONING") if word in extra.upper()]
+    if row["srid"] is not None:
+        more.append(f"SRID {row['srid']}")
+    generated = row["generation"] or None
+    return ColumnText(
+        name=row["name"],
+        type=row["type_text"],
+        nullable=row["nullable"] == "YES",
+        charset=row["charset"],
+        collation=row["collation"],
+        default=None if generated else _default(row["default_text"], extra, flavour),
+        on_update=on_update[1] if on_update else None,
+        auto_increment="auto_increment" in extra,
+        generated=_generation(row, flavour) if generated else None,
+        stored="STORED" in extra.upper(),
+        comment=row["comment"] or "",
+        check=check,
+        more=" ".join(more),
+    )
+
+
+def _generation(row: Mapping[str, Any], flavour: Flavour) -> str:
+    """The expression of a generated column.
+
+    MySQL escapes the quotes in what it shows here (bug 100607); SHOW CREATE TABLE does not.
+    """
+    expression: str = row["generation"]
+    return expression if flavour.quotes_defaults else _ESCAPED_QUOTE.sub("'", expression)
 
 
 def _default(text: str | None, extra: str, flavour: Flavour) -> str | None:

@@ -15,9 +15,9 @@ class Flavour:
     shortest_lock_wait: int = 0
     """The least ``lock_wait_timeout``, in seconds: MariaDB's is 0, which is not to wait (since 10.3, seen with
     10.11.19); MySQL's is 1 (its manual, "Server System Variables")."""
-    session_settings: Mapping[str, int | None] = field(default_factory=dict)
-    """Variables of its own that a session of emc sets; ``None``: how many seconds a transaction may be idle.
-    A limit for every statement, set for a whole server, would kill a build or a proof."""
+    session_settings: Mapping[str, int] = field(default_factory=dict)
+    """Variables of its own that a session of emc sets. A limit for every statement, meant for a whole server, would
+    kill a build or a proof."""
     data_modes: frozenset[str] = frozenset()
     """What emc adds to ``sql_mode``, besides what makes the server strict."""
     checks_name_tables: bool = True
@@ -26,6 +26,12 @@ class Flavour:
     """Whether ``COLUMN_DEFAULT`` is SQL: ``'a'`` for a literal, ``NULL`` for none where NULL is allowed (MariaDB since
     10.2.7, seen with 10.11.19). MySQL shows the bare value, and marks expressions by ``DEFAULT_GENERATED`` in
     ``EXTRA`` (its manual, "The INFORMATION_SCHEMA COLUMNS Table")."""
+    read_only_variable: str = "tx_read_only"
+    """What says that a session may only read. MariaDB 10.11 knows no other name, MySQL 8.0.3 dropped it (its
+    manual)."""
+    knows_srids: bool = False
+    """Whether a column may be bound to a spatial reference system, told in ``COLUMNS.SRS_ID``: MySQL 8 (its
+    manual)."""
     indexes_expressions: bool = False
     """Whether an index may be over an expression, told in ``STATISTICS.EXPRESSION``: MySQL since 8.0.13 (its
     manual)."""
@@ -33,11 +39,7 @@ class Flavour:
 
 MARIADB = Flavour(
     title="MariaDB",
-    session_settings={
-        "idle_transaction_timeout": None,
-        "max_statement_time": 0,
-        "check_constraint_checks": 1,
-    },
+    session_settings={"max_statement_time": 0, "check_constraint_checks": 1},
     # Else SET a = b, b = a puts the new a into b. MySQL has no such mode.
     data_modes=frozenset({"SIMULTANEOUS_ASSIGNMENT"}),
 )
@@ -47,5 +49,7 @@ MYSQL = Flavour(
     session_settings={"max_execution_time": 0},
     checks_name_tables=False,
     quotes_defaults=False,
+    read_only_variable="transaction_read_only",
+    knows_srids=True,
     indexes_expressions=True,
 )

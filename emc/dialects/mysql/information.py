@@ -28,7 +28,7 @@ _COLUMNS = """
 SELECT table_schema AS of_schema, table_name AS of_table, ordinal_position AS position, column_name AS name,
        column_type AS type_text, character_set_name AS charset, collation_name AS collation,
        is_nullable AS nullable, column_default AS default_text, extra, column_comment AS comment,
-       generation_expression AS generation
+       generation_expression AS generation, {srid} AS srid
   FROM information_schema.columns
  WHERE table_schema = {schema}
 """
@@ -103,9 +103,10 @@ def tables(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any
     return _rows(connection, _TABLES, schemas)
 
 
-def columns(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any]]:
+def columns(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
     """The columns, in their order."""
-    return sorted(_rows(connection, _COLUMNS, schemas), key=_place)
+    sql = _COLUMNS.replace("{srid}", "srs_id" if flavour.knows_srids else "NULL")
+    return sorted(_rows(connection, sql, schemas), key=_place)
 
 
 def indexes(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
