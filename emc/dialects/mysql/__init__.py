@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.mysql import blockers, catalog, failures, limits, recipes, sessions, spelling
+from emc.dialects.mysql import blockers, catalog, failures, fits, limits, recipes, sessions, spelling
 from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
 from emc.errors import Refusal
+from emc.fit import Fit
 from emc.names import TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
@@ -27,6 +29,8 @@ class MySQL(Dialect):
 
     name: ClassVar[str] = "mysql"
     transactional_ddl: ClassVar[bool] = False
+    shares_rows: ClassVar[bool] = False
+    indexes_row_values: ClassVar[bool] = False
     flavour: ClassVar[Flavour] = MYSQL
 
     def serves(self, engine: Engine) -> bool:
@@ -80,6 +84,10 @@ class MySQL(Dialect):
     ) -> Mapping[TableKey, LiveTable]:
         """See the base class. The scratch place is a database of its own, dropped at the end."""
         return spelling.spell(connection, tables, live, self.flavour)
+
+    def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
+        """See the base class."""
+        return fits.fit(old, new)
 
     # -- doing --------------------------------------------------------------------------------------------------
 
