@@ -67,8 +67,20 @@ class Dialect(abc.ABC):
     """Whether DDL can be rolled back."""
     concurrent_sessions: ClassVar[bool] = True
     """Whether a second session may write while the first one works."""
+    indexes_row_values: ClassVar[bool] = True
+    """Whether an index serves a comparison of row values, ``(a, b) > (1, 2)``."""
+    shares_rows: ClassVar[bool] = True
+    """Whether a session can keep a row from being taken over while another one updates it (``FOR KEY SHARE``)."""
     separate_enums: ClassVar[bool] = False
     """Whether enumerated types exist apart from the columns that use them."""
+    counting: ClassVar[str] = "a sequence as its default"
+    """What makes an integer key of the models count by itself."""
+    restrict_goes_without_saying: ClassVar[bool] = False
+    """Whether a foreign key that says nothing is the same as one that says RESTRICT."""
+    tells_implied_indexes: ClassVar[bool] = False
+    """Whether a snapshot tells the indexes that foreign keys have made (:attr:`LiveTable.implied`)."""
+    option_names: ClassVar[tuple[str, ...]] = ()
+    """What options of the models may begin with besides SQLAlchemy's name of the dialect."""
 
     def serves(self, engine: Engine) -> bool:
         """Whether *engine* leads to this database; where several share a kind of URL, known once it has connected."""
@@ -144,6 +156,17 @@ class Dialect(abc.ABC):
 
         :raises CannotSpellError: the server does not allow it here (read-only role or transaction).
         """
+
+    def shown_type(self, text: str) -> str:
+        """The type that DDL spells *text* as a snapshot spells it; *text* itself where only the server knows that."""
+        return text
+
+    def shown_default(self, text: str, type_text: str) -> str:
+        """The default that DDL spells *text* as a snapshot has it; *text* itself where only the server knows that.
+
+        :param type_text: the type of the column, as a snapshot spells it.
+        """
+        return text
 
     def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
         """How the values of *old*, as the server has it, fit into *new*, as the server would have it.

@@ -12,7 +12,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.mysql import blockers, catalog, failures, fits, limits, recipes, sessions, spelling
+from emc.dialects.mysql import (
+    blockers,
+    catalog,
+    failures,
+    fits,
+    limits,
+    options,
+    recipes,
+    sessions,
+    spelling,
+    wording,
+)
 from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
 from emc.errors import Refusal
 from emc.fit import Fit
@@ -31,6 +42,10 @@ class MySQL(Dialect):
     transactional_ddl: ClassVar[bool] = False
     shares_rows: ClassVar[bool] = False
     indexes_row_values: ClassVar[bool] = False
+    counting: ClassVar[str] = "AUTO_INCREMENT"
+    restrict_goes_without_saying: ClassVar[bool] = True
+    tells_implied_indexes: ClassVar[bool] = True
+    option_names: ClassVar[tuple[str, ...]] = options.NAMES
     flavour: ClassVar[Flavour] = MYSQL
 
     def serves(self, engine: Engine) -> bool:
@@ -84,6 +99,14 @@ class MySQL(Dialect):
     ) -> Mapping[TableKey, LiveTable]:
         """See the base class. The scratch place is a database of its own, dropped at the end."""
         return spelling.spell(connection, tables, live, self.flavour)
+
+    def shown_type(self, text: str) -> str:
+        """See the base class."""
+        return wording.shown_type(text)
+
+    def shown_default(self, text: str, type_text: str) -> str:
+        """See the base class."""
+        return wording.shown_default(text, type_text, self.flavour)
 
     def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
         """See the base class."""
