@@ -19,6 +19,9 @@ class Transaction(enum.StrEnum):
     """All in one transaction, with the gate's proof and the ledger entry."""
     AUTOCOMMIT = "autocommit"
     """Each by itself, outside any transaction (``CREATE INDEX CONCURRENTLY``, DDL that commits implicitly)."""
+    LOCKED = "locked"
+    """Each commits by itself, and all share a session that holds the locks it takes until the last one; what fails on
+    the way begins again with the first (``LOCK TABLES``, where no transaction spans DDL)."""
     REBUILD = "rebuild"
     """All in one transaction, with foreign keys unenforced while it lasts and checked before it commits (SQLite)."""
 

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from emc.claims import Claim, Guarding
 from emc.errors import Refusal
 from emc.fit import Fit, fit
 from emc.names import Element, TableKey
@@ -195,6 +196,41 @@ class Dialect(abc.ABC):
         For instance ``"CREATE on schema public"``; empty when nothing is missing or the database has no privileges.
         """
         return ()
+
+    # -- guard, prove, drop ---------------------------------------------------------------------------------------
+
+    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards refuse them.
+
+        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out of a table
+        that is small enough to be looked at meanwhile.
+        """
+        return False
+
+    def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
+        """Why nothing could keep *claim* true until *operation* has run, as a clause; ``None`` when something can."""
+        return None
+
+    def guarding(self, steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema) -> Guarding:
+        """How *claims* are kept true until *steps*, which share one unit, have run.
+
+        What *live* shows to be in place already is used again if its definition is the one that is needed.
+
+        :raises CannotGuardError: one of them cannot be; :meth:`cannot_guard` says so beforehand.
+        """
+        raise NotImplementedError(f"{self.name} proves in the transaction of the drop")
+
+    def guards(self, connection: Connection, keys: Sequence[TableKey]) -> Mapping[TableKey, Mapping[str, str]]:
+        """The guards that stand on tables *keys*: definition by name, as in :attr:`emc.schema.LiveTable.guards`."""
+        return {}
+
+    def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
+        """Take the guards called *names*, which nothing needs any more, away from table *key*."""
+        raise NotImplementedError(f"{self.name} knows no guards")
+
+    def in_doubt(self, connection: Connection) -> frozenset[str]:
+        """Transactions that hold no lock which a guard would have waited for, and that may commit rows all the same."""
+        return frozenset()
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 

@@ -178,6 +178,8 @@ class _Unit:
                 fresh = self.derive_if_stale()
                 if self.transaction is Transaction.AUTOCOMMIT:
                     state = self.apart(fresh=fresh)
+                elif self.transaction is Transaction.LOCKED:
+                    state = self.locked(fresh=fresh)
                 else:
                     state = self.together(fresh=fresh)
             except DBAPIError as error:
@@ -246,6 +248,28 @@ class _Unit:
         self.sending = None
         if not asked and not self.ours:
             return StepState.SKIPPED
+        return self.conclude()
+
+    def locked(self, *, fresh: bool) -> StepState | None:
+        """All in one session, which holds the locks it takes: whatever fails ends them, so all of it is sent again."""
+        with self.open(Transaction.LOCKED, LockPolicy.SHORT) as connection:
+            if self.look(connection, fresh=fresh):
+                if not self.ours:
+                    return StepState.SKIPPED
+            elif self.stale:
+                return None
+            else:
+                self.ask_gates(connection)
+                self.sent = {step_id: [] for step_id in self.steps}
+                for one in self.queue:
+                    self.ours, self.lost = True, False
+                    self.send(connection, one)
+                    self.sent[one.step.id].append(one.sql)
+        self.sending = None
+        return self.conclude()
+
+    def conclude(self) -> StepState:
+        """What has committed by itself is looked for in the catalog, and written down."""
         with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
             self.demand(connection)
             self.record(connection)
@@ -300,8 +324,9 @@ class _Unit:
         elif failure is not Failure.LOCKED:
             raise refused(failure, self.at, self.statement(error), error) from error
         # What commits by itself may be half done. A transaction is done or not, which the next look tells.
-        self.stale = self.transaction is Transaction.AUTOCOMMIT and self.ours and self.rerender is not None
-        if self.transaction is not Transaction.AUTOCOMMIT and failure is Failure.LOCKED:
+        by_itself = self.transaction in (Transaction.AUTOCOMMIT, Transaction.LOCKED)
+        self.stale = by_itself and self.ours and self.rerender is not None
+        if not by_itself and failure is Failure.LOCKED:
             self.ours = False
         self.wait(error, failure)
 
