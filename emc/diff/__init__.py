@@ -6,11 +6,13 @@ tables without asking it. Text (CHECK, WHERE, defaults) is compared in the serve
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alembic.operations.ops import MigrateOperation
 from sqlalchemy import Connection, Table
+from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from emc.dialects.base import CannotSpellError, Dialect
@@ -18,6 +20,7 @@ from emc.diff import autogenerate, enumerations, facts
 from emc.diff.aliases import as_models_say
 from emc.diff.directives import arranged
 from emc.diff.instep import InStep
+from emc.diff.keys import as_models_call
 from emc.diff.pairs import Comparison, Note, Notes, Pair
 from emc.diff.scope import Scope
 from emc.names import TableKey
@@ -54,7 +57,8 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
     live = as_models_say(
         dialect.read(connection, upgrade.schema_names), models, connection.dialect.default_schema_name
     )
-    instep = InStep(connection.dialect)
+    live = dataclasses.replace(live, tables=_with_keys_as_called(live.tables, models, connection.dialect))
+    instep = InStep(connection.dialect, dialect)
 
     standing = {key: live.tables[key] for key in models if key in live.tables}
     doubtful = [key for key, table in standing.items() if not instep.table(models[key], table)]
@@ -69,7 +73,7 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
     notes = Notes()
     comparison = Comparison(
         pairs={
-            key: Pair(key, models[key], standing[key], spelled.get(key), connection.dialect, notes)
+            key: Pair(key, models[key], standing[key], spelled.get(key), connection.dialect, dialect, notes)
             for key in doubtful
         },
         added=_in_order_of_creation({key: models[key] for key in models if key not in standing}),
@@ -78,6 +82,7 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
             for key, table in sorted(live.tables.items(), key=lambda item: item[0].sort_key)
             if key not in models and scope.accepts_table(key)
         },
+        database=dialect,
         accepts_name=scope.accepts_name,
         accepts_object=scope.accepts_object,
     )
@@ -99,9 +104,20 @@ def _spelled(
     if not tables:
         return {}
     try:
-        return dialect.spell(connection, tables, live)
+        spelled = dialect.spell(connection, tables, live)
     except CannotSpellError:
         return {}
+    models = {TableKey(table.schema, table.name): table for table in tables}
+    return _with_keys_as_called(spelled, models, connection.dialect)
+
+
+def _with_keys_as_called(
+    tables: Mapping[TableKey, LiveTable], models: Mapping[TableKey, Table], dialect: SQLAlchemyDialect
+) -> dict[TableKey, LiveTable]:
+    return {
+        key: as_models_call(table, models[key], dialect) if key in models else table
+        for key, table in tables.items()
+    }
 
 
 def _in_order_of_creation(tables: Mapping[TableKey, Table]) -> dict[TableKey, Table]:

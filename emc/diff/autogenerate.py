@@ -59,9 +59,17 @@ def run(
         },
     )
     _answer_from_pairs(context, comparison.pairs)
+    if comparison.database.tells_implied_indexes:
+        # Alembic goes by names, and takes other indexes for such too.
+        impl: Any = context.impl
+        impl.correct_for_autogen_constraints = _nothing
     found = produce_migrations(context, context.opts["target_metadata"]).upgrade_ops
     assert found is not None
     return list(_flat(found.ops))
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 def _flat(operations: Iterable[ops.MigrateOperation]) -> Iterable[ops.MigrateOperation]:
@@ -128,7 +136,11 @@ def _inspector(connection: Connection, live: Mapping[TableKey, LiveTable]) -> In
             key: [one for one in facts.reflected_indexes(table) if not one.get("duplicates_constraint")]
             for key, table in tables
         },
-        alembic_unique_constraints={key: [dict(one) for one in table.uniques] for key, table in tables},
+        alembic_unique_constraints={
+            # Which index it duplicates is settled: Alembic would look for that one.
+            key: [{k: v for k, v in one.items() if k != "duplicates_index"} for one in table.uniques]
+            for key, table in tables
+        },
         alembic_check_constraints={key: [dict(one) for one in table.checks] for key, table in tables},
         alembic_table_comment={key: {"text": table.comment} for key, table in tables},
         alembic_table_options={key: {} for key in by_key},

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from emc.diff import facts, unspelled
 from emc.diff.definitions import check_of, drop_of, exclusion_of, is_exclusion
 from emc.diff.pairs import Comparison, Pair, final_name
+from emc.diff.storage import storage
 from emc.diff.text import normal
 from emc.names import ElementKind
 from emc.operations import UnsupportedDifferenceOp
@@ -70,7 +71,7 @@ def _generation(pair: Pair, column: Column[Any]) -> Iterator[tuple[str, str, str
             facts.column_computed(pair.spelled, name),
         )
     else:
-        identity = "a sequence as its default" if pair.makes_serial(column) else ""
+        identity = pair.database.counting if pair.makes_serial(column) else ""
         if column.identity is not None and pair.dialect.supports_identity_columns:
             identity = have_identity if pair.live.columns[name].get("identity") else "identity"
         computed = ""
@@ -286,24 +287,10 @@ def exclusions(pair: Pair, live: Table, comparison: Comparison) -> Found:
     yield from _reconcile(pair, comparison, "exclude_constraint", wanted, have)
 
 
-def partitioning(pair: Pair, live: Table, comparison: Comparison) -> Found:
-    """What holds for the table as a whole, partitioning above all."""
-    have = facts.table_options(pair.live)
-    if pair.spelled is not None:
-        wanted = facts.table_options(pair.spelled)
-    else:
-        given = pair.model.dialect_kwargs.get(f"{pair.dialect.name}_partition_by")
-        wanted = f"PARTITION BY {given}" if given else ""
-    if normal(wanted) != normal(have):
-        partitioned = "PARTITION BY" in (wanted + have).upper()
-        what = "partitioning" if partitioned else "table options"
-        yield UnsupportedDifferenceOp(pair.element(ElementKind.TABLE), what, have, wanted)
-
-
 TABLE_COMPARATORS = (
     primary_key,
     generated_columns,
-    partitioning,
+    storage,
     checks,
     uniques,
     foreign_keys,

@@ -73,7 +73,10 @@ def column_identity(table: LiveTable, name: str) -> str:
         return (
             "identity (" + ", ".join(f"{k} {identity[k]}" for k in _IDENTITY_OPTIONS if identity.get(k)) + ")"
         )
-    return "a sequence as its default" if draws_from_sequence(column) else ""
+    if draws_from_sequence(column):
+        return "a sequence as its default"
+    # Where nothing else says so, the column counts by itself.
+    return "AUTO_INCREMENT" if column.get("autoincrement") is True and column.get("default") is None else ""
 
 
 def column_computed(table: LiveTable, name: str) -> str:
@@ -170,6 +173,7 @@ def same_table(one: LiveTable, other: LiveTable, dialect: SQLAlchemyDialect) -> 
         and (one.comment or None) == (other.comment or None)
         and exclusions(one) == exclusions(other)
         and table_options(one) == table_options(other)
+        and one.options == other.options
         and indexes(one) == indexes(other)
         and all(_same_column(one, other, name, dialect) for name in one.columns)
         and _named(one.uniques, one, unique) == _named(other.uniques, other, unique)

@@ -28,6 +28,7 @@ from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
+from emc.dialects.base import Dialect
 from emc.diff import facts
 from emc.diff.text import says_something, single_percents
 from emc.names import ElementKind
@@ -45,13 +46,16 @@ class InStep:
     """One comparison; remembers what it compiled.
 
     :param dialect: SQLAlchemy's dialect of the connection, whose DDL the models are compiled to.
+    :param database: what is known of how the server shows such DDL.
     """
 
-    def __init__(self, dialect: SQLAlchemyDialect) -> None:
+    def __init__(self, dialect: SQLAlchemyDialect, database: Dialect) -> None:
         self._dialect = dialect
+        self._database = database
         self._types = dialect.type_compiler_instance
         self._ddl = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
         self._options = f"{dialect.name}_"
+        self._index_options = tuple(f"{name}_" for name in (dialect.name, *database.option_names))
         self._live_types: dict[int, tuple[str, tuple[str, ...]]] = {}
         """Text and labels by the identity of the type object: a snapshot shares them between columns."""
         self._plain: dict[tuple[str, str], str] = {}
@@ -65,9 +69,10 @@ class InStep:
             and self._constraints(model, live)
             and self._indexes(model, live)
             and (not self._dialect.supports_comments or (model.comment or None) == (live.comment or None))
-            and not any(
-                key.startswith(self._options) and value is not None
+            and all(
+                live.options.get(key.removeprefix(self._options), "").casefold() == str(value).casefold()
                 for key, value in model.dialect_kwargs.items()
+                if key.startswith(self._options) and value is not None
             )
             and not any(
                 kind in (ElementKind.EXCLUSION, ElementKind.TABLE, ElementKind.COLUMN)
@@ -115,7 +120,7 @@ class InStep:
             wanted = self._types.process(column.type, type_expression=column)
         except exc.CompileError:
             return None
-        if not text or text != wanted:
+        if not text or self._database.shown_type(wanted) != text:
             return None
         if live_labels and not (isinstance(column.type, Enum) and tuple(column.type.enums) == live_labels):
             return None
@@ -126,17 +131,19 @@ class InStep:
     ) -> bool:
         live = reflected.get("default")
         if column.server_default is None:
+            counts = reflected.get("autoincrement", "auto")
             if not is_autoincrement:
-                return live is None
+                return live is None and counts is not True
             if live is not None:
                 return _is_serial(column, reflected)
             # "auto" is what the inspector says where a key of the right type counts up by itself.
-            return bool(reflected.get("autoincrement", "auto") == "auto")
+            return counts == "auto" or (counts is True and not isinstance(column.default, Sequence))
         if live is None or not isinstance(column.server_default, DefaultClause):
             return False
         wanted = self._default(column)
         if wanted is None:
             return False
+        wanted = self._database.shown_default(wanted, type_text)
         return wanted == live or self._bare(wanted, type_text) == self._bare(live, type_text)
 
     def _bare(self, default: str, type_text: str) -> str:
@@ -222,8 +229,8 @@ class InStep:
                     self._schema(reflected["referred_schema"]),
                     reflected["referred_table"],
                     tuple(reflected["referred_columns"]),
-                    _action(options.get("ondelete")),
-                    _action(options.get("onupdate")),
+                    self._action(options.get("ondelete")),
+                    self._action(options.get("onupdate")),
                     bool(options.get("deferrable")),
                     (options.get("initially") or "IMMEDIATE").upper(),
                 )
@@ -240,11 +247,15 @@ class InStep:
             self._schema(referred.schema),
             referred.name,
             tuple(element.column.name for element in elements),
-            _action(constraint.ondelete),
-            _action(constraint.onupdate),
+            self._action(constraint.ondelete),
+            self._action(constraint.onupdate),
             bool(constraint.deferrable),
             (constraint.initially or "IMMEDIATE").upper(),
         )
+
+    def _action(self, action: str | None) -> str:
+        said = (action or "NO ACTION").upper()
+        return "NO ACTION" if said == "RESTRICT" and self._database.restrict_goes_without_saying else said
 
     def _schema(self, schema: str | None) -> str | None:
         return None if schema == self._dialect.default_schema_name else schema
@@ -284,7 +295,9 @@ class InStep:
         )
 
     def _has_options(self, options: Mapping[str, Any]) -> bool:
-        return any(key.startswith(self._options) and says_something(value) for key, value in options.items())
+        return any(
+            key.startswith(self._index_options) and says_something(value) for key, value in options.items()
+        )
 
     def _is_plain(self, text: str | None, columns: list[str]) -> bool:
         """Whether the server's *text* of a key, if there is one, ends with nothing but its columns."""
@@ -307,10 +320,6 @@ def _is_serial(column: Column[Any], reflected: Mapping[str, Any]) -> bool:
 
 def _unique_columns(unique: UniqueConstraint) -> tuple[str, ...]:
     return tuple(column.name for column in unique.columns)
-
-
-def _action(action: str | None) -> str:
-    return (action or "NO ACTION").upper()
 
 
 def _plain(text: str, type_text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Column, Constraint, Index, Table, UniqueConstraint
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 
+from emc.dialects.base import Dialect
 from emc.diff import facts, unspelled
 from emc.names import Element, ElementKind, TableKey
 from emc.schema import LiveTable
@@ -76,6 +77,7 @@ class Pair:
     spelled: LiveTable | None
     """The model's table as the server would show it; ``None``: it does not let us ask."""
     dialect: SQLAlchemyDialect
+    database: Dialect
     notes: Notes
 
     def element(self, kind: ElementKind, name: str | None = None) -> Element:
@@ -96,7 +98,7 @@ class Pair:
             # How values are generated is told with the collation, and is another matter.
             return wanted != have or (wanted_more != have_more and not self.generates(column))
         return alembic() or unspelled.type_differs(
-            facts.type_text(column.type, self.dialect),
+            self.database.shown_type(facts.type_text(column.type, self.dialect)),
             facts.column_type(self.live, column.name, self.dialect)[0],
         )
 
@@ -105,7 +107,7 @@ class Pair:
         live = facts.column_default(self.live, column.name)
         if self.spelled is not None and column.name in self.spelled.columns:
             return facts.column_default(self.spelled, column.name) != live
-        answer = unspelled.default_differs(column, live, self.dialect)
+        answer = unspelled.default_differs(column, live, self.dialect, self.database)
         if answer is None:
             self.notes.not_compared(self.element(ElementKind.COLUMN, column.name), "the default")
         return bool(answer)
@@ -141,7 +143,9 @@ class Pair:
             return facts.indexes(self.spelled).get(name, have) != have
         if alembic():
             return True
-        if unspelled.index_is_doubtful(index, find(self.live.indexes, name) or {}, self.dialect):
+        if unspelled.index_is_doubtful(
+            index, find(self.live.indexes, name) or {}, self.dialect, self.database
+        ):
             self.notes.not_compared(self.element(ElementKind.INDEX, name), "the index")
         return False
 
@@ -168,6 +172,7 @@ class Comparison:
     """Tables of the models only, in an order in which they can be created."""
     removed: Mapping[TableKey, LiveTable]
     """Tables of the database only."""
+    database: Dialect
     accepts_name: Callable[..., bool]
     accepts_object: Callable[..., bool]
     notes: Notes = field(default_factory=Notes)

@@ -14,11 +14,15 @@ from sqlalchemy import CheckConstraint, Column, Index, exc
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.schema import DefaultClause
 
+from emc.dialects.base import Dialect
+from emc.diff.facts import type_text
 from emc.diff.text import normal, says_something, single_percents
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _LITERALS = (re.compile(r"'(?:[^']|'')*'"), re.compile(r"true|false|null", re.IGNORECASE))
-_TYPE = re.compile(r"(?P<name>[^()]+)(?:\((?P<arguments>[^()]*)\))?(?P<rest>.*)")
+_TYPE = re.compile(r"(?P<name>[^()]+)(?:\((?P<arguments>.*)\))?(?P<rest>[^()]*)")
+_LETTERS = re.compile(r" CHARACTER SET \w+| COLLATE \S+")
+_ATTRIBUTE = re.compile(r" (?:UNSIGNED|ZEROFILL)")
 
 
 def default_text(column: Column[Any], dialect: SQLAlchemyDialect) -> str | None:
@@ -32,9 +36,13 @@ def default_text(column: Column[Any], dialect: SQLAlchemyDialect) -> str | None:
     return single_percents(str(text), dialect)
 
 
-def default_differs(column: Column[Any], live: str | None, dialect: SQLAlchemyDialect) -> bool | None:
+def default_differs(
+    column: Column[Any], live: str | None, dialect: SQLAlchemyDialect, database: Dialect
+) -> bool | None:
     """Whether the default of *column* is another one than *live*; ``None``: nobody knows."""
     wanted = default_text(column, dialect)
+    if wanted is not None:
+        wanted = database.shown_default(wanted, database.shown_type(type_text(column.type, dialect)))
     if live == "nextval":
         # What SERIAL gives is no default of the models.
         return wanted is not None and not wanted.lower().startswith("nextval(")
@@ -50,13 +58,16 @@ def default_differs(column: Column[Any], live: str | None, dialect: SQLAlchemyDi
 
 
 def type_differs(wanted: str, live: str) -> bool:
-    """Whether two types of one name have other arguments: ``VARCHAR(50)`` and ``VARCHAR``."""
-    mine, theirs = _TYPE.fullmatch(wanted), _TYPE.fullmatch(live)
+    """Whether two types of one name have other arguments or attributes: ``VARCHAR(50)`` and ``VARCHAR``."""
+    attributes = [_ATTRIBUTE.findall(text) for text in (wanted, live)]
+    mine, theirs = (
+        _TYPE.fullmatch(_ATTRIBUTE.sub("", _LETTERS.sub("", text)).strip()) for text in (wanted, live)
+    )
     return (
         mine is not None
         and theirs is not None
         and mine["name"].strip() == theirs["name"].strip()
-        and _arguments(mine) != _arguments(theirs)
+        and (_arguments(mine) != _arguments(theirs) or attributes[0] != attributes[1])
     )
 
 
@@ -72,13 +83,15 @@ def check_text(check: CheckConstraint, dialect: SQLAlchemyDialect) -> str:
     return single_percents(text, dialect)
 
 
-def index_is_doubtful(index: Index, live: Mapping[str, Any], dialect: SQLAlchemyDialect) -> bool:
+def index_is_doubtful(
+    index: Index, live: Mapping[str, Any], dialect: SQLAlchemyDialect, database: Dialect
+) -> bool:
     """Whether either side of an index has something that only the server can compare."""
-    prefix = f"{dialect.name}_"
+    prefixes = tuple(f"{name}_" for name in (dialect.name, *database.option_names))
     return (
         any(not isinstance(expression, Column) for expression in index.expressions)
         or any(
-            key.startswith(prefix) and says_something(value) for key, value in index.dialect_kwargs.items()
+            key.startswith(prefixes) and says_something(value) for key, value in index.dialect_kwargs.items()
         )
         or bool(live.get("expressions") or live.get("column_sorting") or live.get("include_columns"))
         or any(map(says_something, (live.get("dialect_options") or {}).values()))

@@ -22,6 +22,7 @@ from emc.dialects.mysql.columns import Types, charset_of, column, column_text, u
 from emc.dialects.mysql.dependents import find_dependents
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.live import ColumnText, MySQLSchema, MySQLTable
+from emc.dialects.mysql.options import CHARSET_OPTIONS, COLLATION_OPTIONS
 from emc.names import GUARD_PREFIX, ElementKind, TableKey, is_own
 
 _TABLE_KINDS = ("BASE TABLE", "SYSTEM VERSIONED")
@@ -165,9 +166,9 @@ def _draft(row: Mapping[str, Any], key: TableKey) -> _Draft:
     }
     draft.options = {
         **said,
-        "engine": str(row["engine"]),
-        "charset": str(charset_of(row["collation"])),
-        "collate": str(row["collation"]),
+        "engine": draft.engine,
+        **dict.fromkeys(CHARSET_OPTIONS, str(charset_of(row["collation"]))),
+        **dict.fromkeys(COLLATION_OPTIONS, str(row["collation"])),
         "row_format": str(row["row_format"]),
     }
     if row["engine"] is None:

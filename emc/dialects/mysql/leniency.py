@@ -17,14 +17,12 @@ from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.types import TypeDecorator
 
 from emc.dialects.mysql.columns import charset_of
-from emc.dialects.mysql.options import index_options
+from emc.dialects.mysql.options import CHARSET_OPTIONS, COLLATION_OPTIONS, index_options
 from emc.names import ElementKind
 from emc.schema import LiveTable, column_named
 
 _LETTERS = re.compile(r"(?: CHARACTER SET (?P<charset>\w+))?(?: COLLATE (?P<collation>\w+))?$")
 _AUTOMATIC_CHECK = re.compile(r"CONSTRAINT_\d+")
-_CHARSET_OPTIONS = ("charset", "character_set", "default_charset", "default_character_set")
-_COLLATION_OPTIONS = ("collate", "default_collate")
 
 
 def settled(
@@ -105,8 +103,8 @@ def said_letters(column: Column[Any], dialect: SQLAlchemyDialect) -> tuple[bool,
     collation = bool(getattr(type_, "collation", None) or getattr(type_, "binary", None))
     options = column.table.dialect_kwargs
     return (
-        charset or any(options.get(f"{dialect.name}_{option}") for option in _CHARSET_OPTIONS),
-        collation or any(options.get(f"{dialect.name}_{option}") for option in _COLLATION_OPTIONS),
+        charset or any(options.get(f"{dialect.name}_{option}") for option in CHARSET_OPTIONS),
+        collation or any(options.get(f"{dialect.name}_{option}") for option in COLLATION_OPTIONS),
     )
 
 
@@ -175,7 +173,7 @@ def _check_names(spelled: LiveTable, live: LiveTable, model: Table) -> dict[str,
 
 def _options(spelled: LiveTable, live: LiveTable, model: Table, dialect: SQLAlchemyDialect) -> dict[str, str]:
     """The options of the table: those that the models say as the server has understood them, the rest as in *live*."""
-    said = said_options(model, dialect)
+    said = _said_options(model, dialect)
     found = {option: value for option, value in live.options.items() if option not in said}
     for option in said & spelled.options.keys():
         mine, theirs = spelled.options[option], live.options.get(option, "")
@@ -183,17 +181,10 @@ def _options(spelled: LiveTable, live: LiveTable, model: Table, dialect: SQLAlch
     return found
 
 
-def said_options(model: Table, dialect: SQLAlchemyDialect) -> frozenset[str]:
-    """The options of the table that the models say under the name of *dialect*, by the names that a snapshot has."""
+def _said_options(model: Table, dialect: SQLAlchemyDialect) -> frozenset[str]:
     prefix = f"{dialect.name}_"
-    said = {
+    return frozenset(
         key.removeprefix(prefix)
         for key, value in model.dialect_kwargs.items()
         if key.startswith(prefix) and value is not None
-    }
-    found = {
-        "charset" if option in _CHARSET_OPTIONS else "collate" if option in _COLLATION_OPTIONS else option
-        for option in said
-    }
-    # A collation says its character set too.
-    return frozenset(found | {"charset"} if "collate" in found else found)
+    )

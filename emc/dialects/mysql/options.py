@@ -16,6 +16,10 @@ from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 NAMES = ("mariadb", "mysql")
 """What options may begin with."""
 
+CHARSET_OPTIONS = ("charset", "character_set", "default_charset", "default_character_set")
+COLLATION_OPTIONS = ("collate", "default_collate")
+"""The names of SQLAlchemy's options for the character set and the collation of a table, which all mean the same."""
+
 _INDEX_OPTIONS = ("length", "prefix", "using", "with_parser")
 
 

@@ -1,0 +1,64 @@
+"""How does the server show what DDL says, as far as that is known without asking it?
+
+What is said here was seen with MariaDB 10.11.19; MySQL's wording is from its manual ("Data Type Default Values",
+"Numeric Data Type Syntax"). Whatever is not listed is for the server to say.
+"""
+
+from __future__ import annotations
+
+import re
+
+from emc.dialects.mysql.flavour import Flavour
+
+_NUMERIC = re.compile(r"(?:NUMERIC|DECIMAL)(?:\((\d+)(?:, ?(\d+))?\))?(?P<rest>.*)")
+_INTEGER = re.compile(r"(?P<name>TINYINT|SMALLINT|MEDIUMINT|INTEGER|BIGINT)\((?P<width>\d+)\)(?P<rest>.*)")
+_FLOAT = re.compile(r"FLOAT\((\d+)\)(?P<rest>.*)")
+_TYPES = {
+    "BOOL": "TINYINT(1)",
+    "BOOLEAN": "TINYINT(1)",
+    "CHAR": "CHAR(1)",
+    "BINARY": "BINARY(1)",
+    "BIT": "BIT(1)",
+    "YEAR(4)": "YEAR",
+    "DOUBLE PRECISION": "DOUBLE",
+}
+_SINGLE = 24
+"""Up to how many binary digits a FLOAT has four bytes."""
+
+_NOW = re.compile(r"(?:now|current_timestamp|localtime|localtimestamp)(?:\((\d*)\))?", re.IGNORECASE)
+_ON_UPDATE = re.compile(r"(.*\S)\s+on\s+update\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_NUMBERS = ("TINYINT", "SMALLINT", "MEDIUMINT", "INTEGER", "BIGINT", "DECIMAL", "FLOAT", "DOUBLE")
+
+
+def shown_type(text: str) -> str:
+    """The type that DDL spells *text* as a snapshot spells it."""
+    if text in _TYPES:
+        return _TYPES[text]
+    if match := _NUMERIC.fullmatch(text):
+        return f"DECIMAL({match[1] or 10}, {match[2] or 0}){match['rest']}"
+    if (match := _INTEGER.fullmatch(text)) and "ZEROFILL" not in match["rest"]:
+        return text if text.startswith("TINYINT(1)") else f"{match['name']}{match['rest']}"
+    if match := _FLOAT.fullmatch(text):
+        return f"{'FLOAT' if int(match[1]) <= _SINGLE else 'DOUBLE'}{match['rest']}"
+    return text
+
+
+def shown_default(text: str, type_text: str, flavour: Flavour) -> str:
+    """The default that DDL spells *text*, on a column of type *type_text*, as a snapshot has it."""
+    if match := _ON_UPDATE.fullmatch(text):
+        return (
+            f"{shown_default(match[1], type_text, flavour)} ON UPDATE {_now(match[2], flavour) or match[2]}"
+        )
+    if text.lower() in ("true", "false") and type_text.startswith(_NUMBERS):
+        return str(int(text.lower() == "true"))
+    return _now(text, flavour) or text
+
+
+def _now(text: str, flavour: Flavour) -> str | None:
+    match = _NOW.fullmatch(text.strip())
+    if match is None:
+        return None
+    digits = "" if match[1] in (None, "", "0") else match[1]
+    if flavour.quotes_defaults:
+        return f"current_timestamp({digits})"
+    return f"CURRENT_TIMESTAMP({digits})" if digits else "CURRENT_TIMESTAMP"
