@@ -7,8 +7,10 @@ they may wait for a lock, what they do to a running system, and how the catalog 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from emc.errors import Refusal
 from emc.operations import Operation
 
 
@@ -63,6 +65,14 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way to have a statement's effect."""
+
+    sql: str
+    locks: LockPolicy
+
+
+@dataclass(frozen=True)
 class Step:
     """One operation as this database will run it."""
 
@@ -78,6 +88,15 @@ class Step:
     statement_locks: tuple[LockPolicy, ...] = ()
     """With ``AUTOCOMMIT``: the policy of each statement where they differ (ADD … NOT VALID, then VALIDATE); empty:
     ``locks`` for all."""
+    instead: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+    """With ``AUTOCOMMIT`` and ``LOCKED``: by statement, what is sent in its place, one after the other, as long as the
+    server says that it cannot do it that way (``ALGORITHM=INSTANT``, then ``ALGORITHM=INPLACE``)."""
+    beyond: Refusal | None = None
+    """What a person is told when no way is left: what the one that nobody may go unasked would cost, and how to allow
+    it."""
+    doubts_duplicates: bool = False
+    """Whether the server is known to see duplicates where there are none, so that what it says has to be heard again
+    before it counts (an online build of a unique index, beside writers that roll back)."""
 
     @property
     def id(self) -> str:

@@ -38,6 +38,8 @@ class Failure(enum.Enum):
     """A privilege is missing."""
     INTEGRITY = "integrity"
     """The data does not allow it."""
+    UNSUPPORTED = "unsupported"
+    """The server cannot do it this way, and did nothing: there may be another way."""
     OTHER = "other"
     """Anything else: not worth trying again."""
 
@@ -74,6 +76,8 @@ class Dialect(abc.ABC):
     """Whether a session can keep a row from being taken over while another one updates it (``FOR KEY SHARE``)."""
     separate_enums: ClassVar[bool] = False
     """Whether enumerated types exist apart from the columns that use them."""
+    indexes_foreign_keys: ClassVar[bool] = False
+    """Whether a foreign key makes an index where it finds none; one that outlives it bears its name."""
     counting: ClassVar[str] = "a sequence as its default"
     """What makes an integer key of the models count by itself."""
     restrict_goes_without_saying: ClassVar[bool] = False
@@ -200,7 +204,7 @@ class Dialect(abc.ABC):
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
     def guarded(self, operation: Operation, live: LiveSchema) -> bool:
-        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards refuse them.
+        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards stop them.
 
         ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out of a table
         that is small enough to be looked at meanwhile.

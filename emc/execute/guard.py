@@ -47,9 +47,9 @@ def refuse_subtractive(steps: Sequence[Step], phase: Phase) -> None:
                 statement=None,
                 remedy="Run `emc contract` once the old release is gone.",
             )
-    everything = [words for step in steps for sql in step.statements for words in statements_of(sql)]
+    everything = [words for step in steps for sql in _every_way(step) for words in statements_of(sql)]
     for step in steps:
-        for sql in step.statements:
+        for sql in _every_way(step):
             try:
                 for words in statements_of(sql):
                     _check(words, step, everything)
@@ -61,6 +61,11 @@ def refuse_subtractive(steps: Sequence[Step], phase: Phase) -> None:
                     statement=sql,
                     remedy="Leave it to `emc contract`.",
                 ) from None
+
+
+def _every_way(step: Step) -> list[str]:
+    """What *step* may send, in whichever way."""
+    return [*step.statements, *(way.sql for ways in step.instead.values() for way in ways)]
 
 
 _HARMLESS = frozenset(
@@ -85,6 +90,11 @@ def _check(words: Words, step: Step, everything: Sequence[Words]) -> None:
     if words.holds({CARRIED_OUT}):
         raise _Refused("A comment that MySQL carries out hides what is done")
     verb = words.next()
+    if verb == "SET" and words.begins("STATEMENT"):
+        # MariaDB: SET STATEMENT foreign_key_checks=0 FOR ALTER TABLE …
+        words.skip_past("FOR")
+        _check(words, step, everything)
+        return
     if verb in _HARMLESS:
         if verb == "EXPLAIN" and words.holds(_WRITES):
             raise _Refused("EXPLAIN ANALYZE carries out what it explains")

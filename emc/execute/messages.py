@@ -36,6 +36,14 @@ def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> 
             f"{what}: the role that emc connects as may not do that: {said}\n  {statement}",
             remedy="Grant what is missing, or connect as the owner of the table; then run the command again.",
         )
+    if failure is Failure.UNSUPPORTED and step.beyond is not None:
+        return StatementFailedError(
+            f"{what}: the server can do it only in a way that nobody has allowed: {step.beyond.reason}."
+            f" It said: {said}\n  {statement}",
+            step=step.id,
+            statement=statement,
+            remedy=step.beyond.remedy,
+        )
     if failure is Failure.INTEGRITY:
         remedy = (
             "Some rows do not satisfy it. Correct them, or declare how they are to be corrected (fill, deduplicate,"

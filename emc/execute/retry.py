@@ -29,6 +29,8 @@ class RetryPolicy:
     """How often a lost connection is made again."""
     blockers_after: int = 3
     """Failed attempts after which the sessions in the way are looked up."""
+    doubts: int = 3
+    """How often duplicates that the server may only believe to see are looked for again."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random

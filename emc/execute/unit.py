@@ -6,10 +6,8 @@ transaction that drops; the statements; the catalog shows the result; the ledger
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -21,10 +19,12 @@ from emc.execute.blockers import in_the_way
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
 from emc.execute.messages import budget_spent, first_line, refused, unreachable, without_result
+from emc.execute.notes import Notes
 from emc.execute.retry import RetryPolicy
+from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
 from emc.state.lease import Lease
-from emc.state.ledger import Entry, Event, entries, record
+from emc.state.ledger import Event
 from emc.steps import LockPolicy, Step, Transaction
 
 FOUND_DONE = "found done after a lost connection"
@@ -74,15 +74,6 @@ def run_unit(
     unit.run()
 
 
-@dataclass(frozen=True)
-class _Statement:
-    """One statement, with what it belongs to."""
-
-    step: Step
-    sql: str
-    policy: LockPolicy
-
-
 class _Unit:
     """The course of one unit."""
 
@@ -102,18 +93,16 @@ class _Unit:
         self.engine = engine
         self.dialect = dialect
         self.lease = lease
-        self.release = release
         self.phase = phase
         self.confirm = confirm
         self.rerender = rerender
         self.retry = retry
         self.report = report
 
-        self.run_id = uuid.uuid4().hex
-        """Tells the ledger's entries of this run from those of others."""
+        self.notes = Notes(dialect, lease, release, phase)
         self.steps: dict[str, Step] = {}
         """Every step of the unit, in its newest form: all their postconditions have to hold in the end."""
-        self.queue: list[_Statement] = []
+        self.queue: list[Statement] = []
         """What is left to send, in order."""
         self.transaction = steps[0].transaction
         self.adopt(steps)
@@ -124,7 +113,7 @@ class _Unit:
         self.attempt = 0
         self.begun = retry.clock()
         self.attempt_begun = self.begun
-        self.reconnects = 0
+        self.reconnects = self.doubts = 0
         self.announced = False
         self.asking = False
         """The gates are being asked."""
@@ -136,7 +125,7 @@ class _Unit:
         """Statements of ours may have taken effect."""
         self.lost = False
         """A connection was lost while statements of ours were under way."""
-        self.sending: _Statement | None = None
+        self.sending: Statement | None = None
 
     def adopt(self, steps: Sequence[Step]) -> None:
         """Send the statements of *steps* from now on."""
@@ -146,11 +135,7 @@ class _Unit:
             raise ValueError(f"the steps of one unit meet transactions in several ways: {sorted(kinds)}")
         self.transaction = kinds.pop() if kinds else self.transaction
         self.steps.update({step.id: step for step in steps})
-        self.queue = [
-            _Statement(step, sql, policy)
-            for step in steps
-            for sql, policy in zip(step.statements, step.policies, strict=True)
-        ]
+        self.queue = statements_of(steps)
 
     # -- the course ---------------------------------------------------------------------------------------------
 
@@ -242,7 +227,9 @@ class _Unit:
                 while self.queue and self.queue[0].policy is policy:
                     one = self.queue[0]
                     self.ours, self.lost = True, False
-                    self.send(connection, one)
+                    if (lower := self.other_way(connection, one)) is not None:
+                        self.queue[0] = lower
+                        continue
                     self.sent.setdefault(one.step.id, []).append(one.sql)
                     self.queue.pop(0)
         self.sending = None
@@ -263,7 +250,8 @@ class _Unit:
                 self.sent = {step_id: [] for step_id in self.steps}
                 for one in self.queue:
                     self.ours, self.lost = True, False
-                    self.send(connection, one)
+                    while (lower := self.other_way(connection, one)) is not None:
+                        one = lower  # noqa: PLW2901  # the same statement, in another way
                     self.sent[one.step.id].append(one.sql)
         self.sending = None
         return self.conclude()
@@ -301,10 +289,20 @@ class _Unit:
             self.evidence = self.confirm(connection)
             self.asking = False
 
-    def send(self, connection: Connection, one: _Statement) -> None:
+    def send(self, connection: Connection, one: Statement) -> None:
         self.sending = one
         # As it is: neither % nor : in a literal or an operator may be taken for a parameter.
         connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
+
+    def other_way(self, connection: Connection, one: Statement) -> Statement | None:
+        """Send *one*, and answer what to send in its place where the server cannot do it that way."""
+        try:
+            self.send(connection, one)
+        except DBAPIError as error:
+            if one.lower is None or self.dialect.failure(error) is not Failure.UNSUPPORTED:
+                raise
+            return one.lower
+        return None
 
     def demand(self, connection: Connection) -> None:
         for step in self.steps.values():
@@ -321,6 +319,8 @@ class _Unit:
             self.lost = self.lost or self.ours
             if self.reconnects > self.retry.reconnects:
                 raise unreachable(self.at, self.reconnects, error) from error
+        elif failure is Failure.INTEGRITY and self.at.doubts_duplicates and self.doubts < self.retry.doubts:
+            self.doubts += 1
         elif failure is not Failure.LOCKED:
             raise refused(failure, self.at, self.statement(error), error) from error
         # What commits by itself may be half done. A transaction is done or not, which the next look tells.
@@ -357,7 +357,7 @@ class _Unit:
     def record(self, connection: Connection) -> None:
         for step in self.steps.values():
             # After a lost connection the entry may be there, if the transaction was committed.
-            if self.found(step) or (self.lost and self.recorded(connection, step)):
+            if self.found(step) or (self.lost and self.notes.has(connection, step)):
                 continue
             details: dict[str, Any] = {
                 "expects": step.postcondition.expects,
@@ -365,22 +365,14 @@ class _Unit:
                 "evidence": self.evidence.get(step.id, {}),
                 "seconds": round(self.retry.clock() - self.attempt_begun, 3),
                 "attempts": self.attempt,
-                "run": self.run_id,
             }
             if self.lost:
                 details["outcome"] = FOUND_DONE
-            record(connection, self.entry(connection, Event.DONE, step, details))
+            self.notes.add(connection, Event.DONE, step, details)
 
     def found(self, step: Step) -> bool:
         """Whether the result of *step* was there before, and nothing of ours was sent for it."""
         return step.id in self.before and not self.sent.get(step.id)
-
-    def recorded(self, connection: Connection, step: Step) -> bool:
-        return any(
-            entry.details.get("run") == self.run_id
-            for entry in entries(connection, operation=step.id, limit=1)
-            if entry.event is Event.DONE
-        )
 
     def report_failure(self, error: EmcError) -> None:
         """Tell whoever watches, and note in the ledger what was tried and why it was given up."""
@@ -391,24 +383,12 @@ class _Unit:
             "error": error.message,
             "statement": self.sending.sql if self.sending is not None else None,
             "attempts": self.attempt,
-            "run": self.run_id,
         }
         try:
             with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
-                record(connection, self.entry(connection, Event.FAILED, self.at, details))
+                self.notes.add(connection, Event.FAILED, self.at, details)
         except (SQLAlchemyError, EmcError) as problem:
             error.add_note(f"The ledger could not be told: {problem}")
-
-    def entry(self, connection: Connection, event: Event, step: Step, details: Mapping[str, Any]) -> Entry:
-        return Entry(
-            event=event,
-            release=self.release,
-            phase=self.phase,
-            operation=step.id,
-            details=details,
-            server=self.dialect.server_version(connection),
-            runner=str(self.lease.runner),
-        )
 
 
 def _holds(connection: Connection, step: Step) -> bool:

@@ -60,6 +60,11 @@ class Words:
         while self._left and self._left[0].keyword in keywords:
             self._at += 1
 
+    def skip_past(self, keyword: str) -> None:
+        """Take words up to the first *keyword*, and that too."""
+        while self._left and self.next() != keyword:
+            pass
+
     def name(self) -> str | None:
         """Take a name, and answer its last part: ``users`` of ``"billing".users``."""
         name: str | None = None

@@ -75,6 +75,11 @@ _CODES = {
         3819,  # MySQL: CHECK
         4025,  # MariaDB: CHECK
     ),
+    Failure.UNSUPPORTED: (
+        1845,  # this ALGORITHM or LOCK, for this operation
+        1846,  # the same, with the reason
+        4092,  # MySQL: no further row version, so not INSTANT (MariaDB: unknown view, which no ALTER TABLE meets)
+    ),
 }
 _MEANING = {code: failure for failure, codes in _CODES.items() for code in codes}
 
