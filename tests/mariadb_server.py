@@ -37,7 +37,6 @@ SPELLINGS: Final = ("mariadb+pymysql", "mysql+pymysql", "mariadb+mysqldb", "mysq
 """What the URL of a MariaDB database may begin with: SQLAlchemy's two names, and two drivers for each."""
 
 CONFIGURATION: Final[dict[str, str | None]] = {
-    "user": "root",  # Only heeded, and only needed, when root runs it.
     "bind-address": "127.0.0.1",
     "skip-name-resolve": None,
     # Compiled in is latin1; distributions and MariaDB 11.6 say utf8mb4.
@@ -161,7 +160,8 @@ class WatchedDirectory:
             auto_start=0,
             boot_timeout=60,
             copy_data_from=template and str(template),
-            my_cnf=dict(CONFIGURATION),  # It is written to.
+            # A new one each time: it is written to. Only root may, and must, name the account to run as.
+            my_cnf=CONFIGURATION | ({"user": "root"} if os.geteuid() == 0 else {}),
             **scripts,
         )
         mysqld.setup()

@@ -195,6 +195,29 @@ def test_named_databases(engine: Engine) -> None:
     assert engine.dialect.name == "postgresql"
 
 
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (["--kinds", "mariadb,sqlite"], ["mariadb", "sqlite"]),
+        (["--kinds", "postgresql", "--all-servers"], ["postgresql", "postgresql18"]),
+    ],
+)
+def test_kinds(options: list[str], kinds: list[str]) -> None:
+    """The command line chooses the kinds of database that tests run on."""
+    test = "tests/test_servers.py::test_own_database"
+    run = collect(*options, test)
+    assert [line for line in run.stdout.splitlines() if line.endswith("-1]")] == [
+        f"{test}[{kind}-1]" for kind in kinds
+    ]
+
+
+def test_unknown_kind() -> None:
+    """A kind that does not exist is refused, and those that do are named."""
+    run = collect("--kinds", "sqlite,oracle")
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "unknown: oracle; known: sqlite, postgresql" in run.stderr
+
+
 def test_missing_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is not installed skips the test on a laptop and fails it in CI, saying which."""
     monkeypatch.setenv("CI", "true")
@@ -203,6 +226,17 @@ def test_missing_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="PostgreSQL 9 is not installed"):
         require(9)
+
+
+def collect(*options: str) -> subprocess.CompletedProcess[str]:
+    """What pytest would run with `options`."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *options],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def listens(port: int) -> bool:
