@@ -81,6 +81,7 @@ class Lease:
         self._now = now
         self._monotonic = monotonic
         self._renew_every = renew_every
+        self._renews_beside = dialect.shares_rows
         self._renewed = monotonic()
         self._lost = False
         self._stop = threading.Event()
@@ -119,9 +120,12 @@ class Lease:
 
         :raises LeaseLostError: somebody else has taken over.
         """
-        # KEY SHARE makes a taker wait, who asks for UPDATE, and not the renewal from the other session.
+        # KEY SHARE makes a taker wait, who asks for UPDATE, and not the renewal from the other session. Where a row has
+        # no such lock it has to be the strong one: after a weak one, this session could not renew while the other
+        # one waits for the same.
+        weak = self._renews_beside
         row = connection.execute(
-            select(LEASE).where(LEASE.c.name == _ROW).with_for_update(read=True, key_share=True)
+            select(LEASE).where(LEASE.c.name == _ROW).with_for_update(read=weak, key_share=weak)
         ).one_or_none()
         if row is None or row.token != self.token or row.host is None:
             self._lost = True
@@ -132,12 +136,11 @@ class Lease:
     def renew_if_due(self, connection: Connection) -> None:
         """Renew the lease in the transaction of *connection* if it is time.
 
-        Where a second session can write, the lease is renewed from there, and this is only for when that did
-        not come off.
+        Where a second session can renew it, this is only for when that did not come off.
 
         :raises LeaseLostError: somebody else has taken over.
         """
-        patience = self._renew_every * (2 if self._thread is not None else 1)
+        patience = self._renew_every * (2 if self._thread is not None and self._renews_beside else 1)
         if self._monotonic() - self._renewed >= patience:
             self._renew(connection)
 

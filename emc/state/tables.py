@@ -12,6 +12,7 @@ missing; so two versions of emc can work on one database.
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import nullcontext
 from typing import Any
 
 from alembic.ddl.impl import DefaultImpl
@@ -76,6 +77,13 @@ _NAME = String(512).with_variant(
     mysql.VARCHAR(512, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
 )
 
+# Whatever a server's defaults are: a cursor that a batch cannot roll back, or an index too narrow for a name, is none.
+_STORED: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"))
+}
+
 METADATA = MetaData()
 """Every table of emc's own. Add one here, and :func:`ensure` makes it."""
 
@@ -92,6 +100,7 @@ LEDGER = Table(
     Column("server", _NAME),
     Column("runner", _NAME),
     Index("emc_ledger_operation", "operation"),
+    **_STORED,
 )
 
 OBSERVATIONS = Table(
@@ -100,6 +109,7 @@ OBSERVATIONS = Table(
     Column("name", _NAME, primary_key=True),
     Column("first_seen", _TIME, nullable=False),
     Column("facts", _TEXT, nullable=False),
+    **_STORED,
 )
 
 PROGRESS = Table(
@@ -112,6 +122,7 @@ PROGRESS = Table(
     Column("started_at", _TIME, nullable=False),
     Column("updated_at", _TIME, nullable=False),
     Column("finished", Integer, nullable=False),
+    **_STORED,
 )
 
 FAILURES = Table(
@@ -123,6 +134,7 @@ FAILURES = Table(
     Column("error", _TEXT, nullable=False),
     Column("at", _TIME, nullable=False),
     Index("emc_failures_migration", "migration"),
+    **_STORED,
 )
 
 LEASE = Table(
@@ -139,6 +151,7 @@ LEASE = Table(
     Column("acquired_at", _TIME),
     Column("renewed_at", _TIME),
     Column("expires_at", _TIME),
+    **_STORED,
 )
 
 
@@ -173,13 +186,10 @@ def ensure(connection: Connection, *tables: Table) -> None:
 def _create(connection: Connection, table: Table) -> None:
     # CREATE TABLE IF NOT EXISTS is no cure on PostgreSQL: two at once, and the second fails with a
     # duplicate key of the catalog (seen on 15.18), which without a savepoint would cost the caller's
-    # transaction. Elsewhere a savepoint does not survive DDL, and IF NOT EXISTS does what it says.
+    # transaction. Elsewhere a savepoint does not survive DDL.
     impl: Any = DefaultImpl.get_by_dialect(connection.dialect)
-    if not impl.transactional_ddl:
-        table.create(connection, checkfirst=True)
-        return
     try:
-        with connection.begin_nested():
+        with connection.begin_nested() if impl.transactional_ddl else nullcontext():
             table.create(connection, checkfirst=False)
     except DBAPIError:
         if not exists(connection, table):

@@ -29,9 +29,9 @@ after 2.7 s of building, seen with MariaDB 10.11.19)."""
 _READING_WAIT = 10
 """Seconds that a mere question may wait behind the DDL of others; it keeps nobody waiting."""
 _IDLE_SHORT = 60
-"""Seconds that a transaction may be idle while it may hold locks: a stopped emc must stall nobody."""
+"""Seconds that a session may be idle while it may hold locks: a stopped emc must stall nobody."""
 _IDLE_WEAK = 600
-"""Seconds that a transaction may be idle while a user's function thinks about a batch."""
+"""Seconds that a session may be idle while a user's function thinks about a batch."""
 
 STRICT = frozenset({"STRICT_ALL_TABLES", "STRICT_TRANS_TABLES", "NO_ENGINE_SUBSTITUTION"})
 """Modes without which a NULL becomes 0, a long text is cut, and a table gets another engine, all without an error."""
@@ -51,19 +51,18 @@ def settings(
     ============  ==================================  ===========================================
     together      lock_timeout, 1 s at least (DML     the same (a batch of a data migration)
                   that waits stalls nobody)
-    autocommit    lock_timeout in whole seconds;      :data:`BUILD_WAIT`
+    otherwise     lock_timeout in whole seconds;      :data:`BUILD_WAIT`
                   less is not to wait at all, where
                   the server can do that
     ============  ==================================  ===========================================
     """
     patient = max(1, math.ceil(lock_timeout))
-    if transaction is not Transaction.AUTOCOMMIT:
+    if transaction is Transaction.TOGETHER:
         waits = patient
     elif locks is LockPolicy.WEAK:
         waits = BUILD_WAIT
     else:
         waits = max(flavour.shortest_lock_wait, math.floor(lock_timeout))
-    idle = _IDLE_SHORT if locks is LockPolicy.SHORT else _IDLE_WEAK
     return {
         "lock_wait_timeout": waits,
         # Rows: of emc's own tables, or of a batch.
@@ -73,7 +72,9 @@ def settings(
         "unique_checks": 1,
         # Refuses an UPDATE that no index bounds, which a small table may need.
         "sql_safe_updates": 0,
-        **{name: idle if value is None else value for name, value in flavour.session_settings.items()},
+        # Both servers end what is idle for so long, a transaction or LOCK TABLES with it.
+        "wait_timeout": _IDLE_SHORT if locks is LockPolicy.SHORT else _IDLE_WEAK,
+        **flavour.session_settings,
     }
 
 
@@ -88,12 +89,12 @@ def opened(
     wanted = settings(flavour, transaction, locks, lock_timeout)
     # Not the servers' own REPEATABLE READ: one that waited for a writer must see what it wrote, and the gaps between
     # rows are not for emc to lock.
-    level = "AUTOCOMMIT" if transaction is Transaction.AUTOCOMMIT else "READ COMMITTED"
+    level = "READ COMMITTED" if transaction is Transaction.TOGETHER else "AUTOCOMMIT"
     with (
         engine.connect().execution_options(isolation_level=level) as connection,
         _set(connection, wanted, STRICT | flavour.data_modes),
     ):
-        if transaction is Transaction.AUTOCOMMIT:
+        if transaction is not Transaction.TOGETHER:
             yield connection
             return
         connection.commit()  # What SQLAlchemy began for the settings.
@@ -174,6 +175,7 @@ def _restore(connection: Connection, before: Mapping[str, Any]) -> None:
     if connection.closed or connection.invalidated:
         return
     try:
+        connection.exec_driver_sql("UNLOCK TABLES")  # What LOCK TABLES took outlives a ROLLBACK.
         _assign(connection, before)
     except DBAPIError:
         # Never give a session with our settings back to the pool; the caller hears of the failure that broke it.
@@ -212,8 +214,8 @@ def server_version(connection: Connection, flavour: Flavour) -> str:
 
 def now(connection: Connection) -> dt.datetime:
     """The server's clock, in UTC, whatever the time zone of the session."""
-    told = connection.exec_driver_sql("SELECT UTC_TIMESTAMP(6)").scalar_one()
-    return dt.datetime.replace(told, tzinfo=dt.UTC)
+    told: dt.datetime = connection.exec_driver_sql("SELECT UTC_TIMESTAMP(6)").scalar_one()
+    return told.replace(tzinfo=dt.UTC)
 
 
 def lock(connection: Connection, keys: Sequence[TableKey]) -> None:
