@@ -136,7 +136,7 @@ class Pair:
 
     def index_differs(self, index: Index, alembic: Callable[[], bool]) -> bool:
         """Whether the live index of the same name has another definition than *index*."""
-        name = str(index.name)
+        name = final_name(index, self.dialect) or str(index.name)
         have = facts.indexes(self.live)[name]
         if self.spelled is not None:
             # One that the server would not have either is noise; see emc.diff.directives.

@@ -236,22 +236,22 @@ def _add_column(
 
 
 def _add_check(draft: _Draft, row: Mapping[str, Any]) -> None:
-    """A CHECK; that of a column has the column's name, and ``"column"`` in its dictionary says so (MariaDB).
+    """A CHECK; that of a column has the column's name, and is in :attr:`MySQLTable.texts` too (MariaDB).
 
     The one that makes a JSON column of LONGTEXT belongs to the type.
     """
     name, clause = row["name"], row["clause"]
-    is_column = row["level"] == "Column"
-    if is_column and name in draft.columns and draft.columns[name]["type"].__visit_name__ == "JSON":
+    if (
+        row["level"] == "Column"
+        and name in draft.columns
+        and draft.columns[name]["type"].__visit_name__ == "JSON"
+    ):
         return
     draft.definitions[ElementKind.CHECK, name] = f"CHECK ({clause})"
     if row["enforced"] != "YES":
         draft.unfinished.add(name)
         return
-    check: dict[str, Any] = {"name": name, "sqltext": clause}
-    if is_column:
-        check["column"] = name
-    draft.checks.append(check)
+    draft.checks.append({"name": name, "sqltext": clause})
 
 
 def _add_foreign_key(
