@@ -25,6 +25,7 @@ from emc.changes.constraints import (
     constraint_element,
 )
 from emc.changes.enums import EnumChanged
+from emc.changes.implied import becoming_foreign_keys, left_behind, orphaned
 from emc.changes.indexes import IndexAdded, IndexRedefined, IndexRetired, index_element
 from emc.changes.removals import dropped_element, misspelt, resolve, unmanaged_elements
 from emc.changes.tables import TableAdded, TableRetired, Unsupported
@@ -80,27 +81,35 @@ def classify(
     directives, twins = without_twins(directives, live)
     pairs, singles = _redefinitions(directives)
     droppable = [element for element in map(dropped_element, singles) if element is not None]
-    removals = resolve(upgrade.removals, droppable, models)
+    removals = resolve(upgrade.removals, droppable, models, live)
     situation = Situation(upgrade, live, models, removals, past or Past(), fit)
+    keyless = orphaned(droppable, situation)
+    named = removals.keys() | (keyless - becoming_foreign_keys(singles))
     changes: list[Change] = [_redefined(drop, create) for drop, create in pairs]
     for directive in _without_cycles(singles, models):
         element = dropped_element(directive)
-        if element is not None and (element not in removals or _goes_with_its_table(element, removals)):
+        if element is not None and (element not in named or _goes_with_its_table(element, removals)):
             continue
         changes.append(_change(directive))
     operations: dict[str, Operation] = {}
+
+    def collect(found: Iterable[Operation]) -> None:
+        for operation in found:
+            # Two changes may ask for the same: a retired table and a retired column both release a foreign key.
+            operations.setdefault(f"{operation.phase}:{operation.id}", operation)
+
     refusals: list[Refusal] = []
     for change in changes:
         try:
-            for operation in change.operations(situation):
-                # Two changes may ask for the same: a retired table and a retired column both release a foreign key.
-                operations.setdefault(f"{operation.phase}:{operation.id}", operation)
+            collect(change.operations(situation))
         except RefusedError as refused:
             refusals.append(refused.refusal)
+    collect(left_behind(tuple(operations.values()), situation))
+    accounted_for = named | keyless | _becoming_constraints(singles)
     unmanaged = [
         one
-        for one in unmanaged_elements(droppable, removals, live)
-        if one.element not in _becoming_constraints(singles)
+        for one in unmanaged_elements(droppable, removals, live, models)
+        if one.element not in accounted_for
     ]
     refusals += _sure_to_break(unmanaged, situation)
     hints = [Hint("not-convergent", target, text) for target, text in twins]

@@ -35,6 +35,9 @@ class Past:
     """Ids of the tables and columns added for the release of this upgrade, e.g. ``add-column:users.tz``."""
     dropped: frozenset[str] = frozenset()
     """Targets of what was ever dropped, e.g. ``users.name``."""
+    unkeyed: frozenset[str] = frozenset()
+    """Targets of the foreign keys that were ever dropped, e.g. ``users.fk_users_group``, where the database leaves an
+    index of that name behind."""
 
 
 @dataclass(frozen=True, eq=False)

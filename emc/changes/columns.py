@@ -173,7 +173,7 @@ class DefaultChanged(Change):
     directive: ops.AlterColumnOp
 
     def operations(self, situation: Situation) -> Iterable[Operation]:
-        """``set-default`` now, or ``drop-default`` later."""
+        """``set-default`` now, or ``drop-default`` later; also later where updates no longer set the column."""
         key, name = table_key(self.directive), str(self.directive.column_name)
         if self.directive.modify_server_default is None:
             yield drop_default(key, model_column(situation, key, name), self.directive)
@@ -190,13 +190,23 @@ class DefaultChanged(Change):
                         f"{element}), and add the server default in the release after it.",
                     )
                 )
+            before = live_table(situation, key).columns[name].get("default")
+            stops = _set_by_updates(before) and not _set_by_updates(self.directive.modify_server_default)
             yield operation(
                 self.directive,
                 Kind.SET_DEFAULT,
                 element,
-                Phase.EXPAND,
+                Phase.CONTRACT if stops else Phase.EXPAND,
                 f"set the server default of {element}",
+                because=because_old_code("leave it to the database to set the column at every update")
+                if stops
+                else None,
             )
+
+
+def _set_by_updates(default: Any) -> bool:
+    """Whether the default says that every UPDATE sets the column too (MySQL)."""
+    return re.search(r"\bON\s+UPDATE\b", str(getattr(default, "arg", default)), re.IGNORECASE) is not None
 
 
 def _broken_by_default(table: LiveTable, name: str, default: Any) -> str | None:

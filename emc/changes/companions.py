@@ -26,6 +26,46 @@ def mentions(text: str, column: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text, re.IGNORECASE) is not None
 
 
+_WORDS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|\w+|[^\s\w]""")
+_CARRY_NULL = frozenset(
+    [
+        "and",
+        "or",
+        "not",
+        "in",
+        "between",
+        "like",
+        "length",
+        "char_length",
+        "lower",
+        "upper",
+        "abs",
+        "trim",
+        "json_valid",
+    ]
+)
+"""Words that make NULL of NULL. Whatever else a condition holds may make something of it (IS, COALESCE, CASE, …)."""
+_SIGNS = frozenset("=<>!+-*/%(),")
+
+
+def passed_by_null(condition: str, columns: Iterable[str]) -> bool:
+    """Whether rows with NULL in all of *columns* pass a CHECK, and it speaks of no other column; in doubt they do not.
+
+    So it is where the condition compares, and combines comparisons: a CHECK is passed by NULL.
+    """
+    known = {name.casefold() for name in columns}
+    speaks = False
+    for word in _WORDS.findall(condition):
+        plain = word.strip('"`[]').casefold()
+        if word.startswith("'") or word.isdigit() or word in _SIGNS:
+            continue
+        if plain in known:
+            speaks = True
+        elif word.casefold() not in _CARRY_NULL:
+            return False
+    return speaks
+
+
 def built_on(table: LiveTable, column: str) -> Iterator[Element]:
     """The indexes and constraints of *table* that have a name and speak of *column*."""
     for kind, name, spoken_of in _elements(table):

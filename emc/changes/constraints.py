@@ -9,7 +9,8 @@ from typing import Any, cast
 from alembic.operations import ops
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
-from emc.changes.columns import primary_key_refusal
+from emc.changes.columns import primary_key_refusal, temporary_default
+from emc.changes.companions import passed_by_null
 from emc.changes.indexes import nulls_not_distinct, untouched_by_old_code
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, ReplaceOp, constraint_kind, table_key
@@ -169,6 +170,20 @@ def _foreign_key_trips(directive: Any, situation: Situation, key: TableKey) -> b
     return not (all(held) if full else any(held))
 
 
+def _check_trips(directive: Any, situation: Situation, key: TableKey) -> bool:
+    """Whether rows with a value, or with a NULL that the CHECK asks about, are for the data to show."""
+    model = situation.models.get(key)
+    if model is None:
+        return True
+    untouched = (
+        column.name
+        for column in model.columns
+        if situation.old_code_leaves_null(key, column.name)
+        and temporary_default(situation, key, column) is None
+    )
+    return not passed_by_null(_check_text(directive), untouched)
+
+
 def _always_trips(directive: Any, situation: Situation, key: TableKey) -> bool:
     return True
 
@@ -176,8 +191,7 @@ def _always_trips(directive: Any, situation: Situation, key: TableKey) -> bool:
 _TRIPS: Mapping[ElementKind, Callable[[Any, Situation, TableKey], bool]] = {
     ElementKind.UNIQUE: _unique_trips,
     ElementKind.FOREIGN_KEY: _foreign_key_trips,
-    # Whether rows with NULL or a default in new columns pass a CHECK is for the data to show.
-    ElementKind.CHECK: _always_trips,
+    ElementKind.CHECK: _check_trips,
     ElementKind.EXCLUSION: _always_trips,
 }
 

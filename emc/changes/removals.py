@@ -42,7 +42,10 @@ def names(removal: Removal, element: Element) -> bool:
 
 
 def resolve(
-    removals: Iterable[Removal], droppable: Sequence[Element], models: Mapping[TableKey, Table]
+    removals: Iterable[Removal],
+    droppable: Sequence[Element],
+    models: Mapping[TableKey, Table],
+    live: LiveSchema,
 ) -> dict[Element, Removal]:
     """Match what people have named with what the database has and the models do not.
 
@@ -53,7 +56,7 @@ def resolve(
     """
     resolved: dict[Element, Removal] = {}
     for removal in removals:
-        matches = [element for element in droppable if names(removal, element)]
+        matches = _outermost([element for element in droppable if names(removal, element)], live)
         if len(matches) > 1:
             kinds = " or ".join(f'kind="{element.kind}"' for element in matches)
             raise DeclarationError(
@@ -74,6 +77,15 @@ def resolve(
                 remedy=f'If the table {matches[0]} of that schema is meant, add kind="table"; if something of the '
                 "table is meant, it is not there any more, and the line can go.",
             )
+        twin = _of_models(matches[0], models)
+        if removal.kind is None and twin is not None:
+            # Once it is gone, the same line would name what the models have.
+            raise DeclarationError(
+                f"{removal.target} is ambiguous: the models have {twin.kind} {twin}.",
+                places=[removal.place],
+                remedy=f"If {matches[0].kind} {matches[0]} is meant, which the models do not have: upgrade."
+                f'{removal.verb}("{removal.target}", …, kind="{matches[0].kind}")',
+            )
         if matches[0] in resolved:
             raise DeclarationError(
                 f"{removal.target} is named twice.",
@@ -82,6 +94,27 @@ def resolve(
             )
         resolved[matches[0]] = removal
     return resolved
+
+
+def _outermost(matches: list[Element], live: LiveSchema) -> list[Element]:
+    """*matches* without what goes with a column among them.
+
+    MariaDB and MySQL call a unique key, and a CHECK that is written with its column, like the column.
+    """
+    for column in matches:
+        table = live.tables.get(column.table)
+        if column.kind is ElementKind.COLUMN and table is not None:
+            along = set(built_on(table, str(column.name)))
+            return [element for element in matches if element not in along]
+    return matches
+
+
+def _of_models(element: Element, models: Mapping[TableKey, Table]) -> Element | None:
+    """What the models have under the name of *element*, which they do not have."""
+    table = models.get(element.table)
+    if table is None or element.kind is ElementKind.TABLE:
+        return None
+    return next((one for one in _elements(element.table, table) if str(one) == str(element)), None)
 
 
 def _could_be_of_a_table(element: Element, tables: Container[TableKey]) -> bool:
@@ -137,7 +170,10 @@ _VISIT_NAMES: Mapping[Any, ElementKind] = {
 
 
 def unmanaged_elements(
-    droppable: Sequence[Element], resolved: Mapping[Element, Removal], live: LiveSchema
+    droppable: Sequence[Element],
+    resolved: Mapping[Element, Removal],
+    live: LiveSchema,
+    models: Mapping[TableKey, Table],
 ) -> list[Unmanaged]:
     """What nobody has named, each with the line that names it."""
     # Whatever belongs to a table that goes, goes with it; whatever belongs to an unmanaged table is listed with it.
@@ -155,6 +191,7 @@ def unmanaged_elements(
         if element in along:
             continue
         twins = [one for one in droppable if str(one) == str(element) and one is not element]
+        twins += [one for one in [_of_models(element, models)] if one is not None]
         escaped = str(element).replace("\\", "\\\\").replace('"', '\\"')
         quoted = f"'{element}'" if '"' in str(element) and "'" not in str(element) else f'"{escaped}"'
         kind = f', kind="{element.kind}"' if twins or not element.name else ""

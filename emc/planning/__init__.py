@@ -15,7 +15,7 @@ from emc.changes import Past, Situation, Unmanaged, classify
 from emc.dialects.base import Dialect
 from emc.diff import compare
 from emc.errors import PlanRefusedError, Refusal
-from emc.operations import Operation
+from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.planning.order import after_their_keys, in_order
 from emc.state.ledger import carried_out, carried_out_beside_old_code
@@ -75,7 +75,7 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     :raises PlanRefusedError: there are differences that emc refuses to act on.
     """
     diff = compare(connection, upgrade, dialect)
-    past = _past(connection, upgrade)
+    past = _past(connection, upgrade, dialect)
     classified = classify(diff.directives, upgrade, diff.live, diff.models, past, dialect.fit)
     situation = classified.situation
     operations = after_their_keys(classified.operations, diff.live, diff.models)
@@ -101,13 +101,23 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     )
 
 
-def _past(connection: Connection, upgrade: Upgrade) -> Past:
+def _past(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Past:
     """What the ledger says was done. Without a label nobody can tell this release from the one before it."""
     added: frozenset[str] = frozenset()
     if upgrade.release is not None:
         added = carried_out_beside_old_code(connection, upgrade.release)
-    dropped = (one.split(":", 1)[1] for one in carried_out(connection) if one.startswith("drop-"))
-    return Past(added, frozenset(dropped))
+    dropped = frozenset(one for one in carried_out(connection) if one.startswith("drop-"))
+    keys = (one for one in dropped if one.startswith(f"{Kind.DROP_FOREIGN_KEY}:"))
+    return Past(
+        added,
+        frozenset(map(_target, dropped)),
+        frozenset(map(_target, keys)) if dialect.indexes_foreign_keys else frozenset(),
+    )
+
+
+def _target(operation: str) -> str:
+    """What an operation is about, by its id."""
+    return operation.split(":", 1)[1]
 
 
 def render(dialect: Dialect, operations: list[Operation], situation: Situation) -> tuple[Step, ...]:

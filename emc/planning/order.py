@@ -39,6 +39,7 @@ _RANKS: Mapping[Phase, tuple[str, ...]] = {
     Phase.CONTRACT: (
         Kind.ALTER_TYPE,
         Kind.SET_NOT_NULL,
+        Kind.SET_DEFAULT,
         Kind.DROP_DEFAULT,
         Kind.CREATE_INDEX,
         Kind.ADD_UNIQUE,

@@ -43,8 +43,10 @@ def test_a_default_that_a_rule_refuses_is_refused(engine: Engine, rule: str) -> 
 def test_a_default_of_its_own_for_each_row_is_not(engine: Engine) -> None:
     """A function gives each row its own value, which a unique constraint takes; without a rule any default goes."""
     models(None, unique=True).create_all(engine)
-    random = {"postgresql": func.gen_random_uuid(), "sqlite": func.hex(func.randomblob(16))}[
-        engine.dialect.name
-    ]
+    random = {
+        "postgresql": func.gen_random_uuid(),
+        "sqlite": func.hex(func.randomblob(16)),
+        "mariadb": func.uuid(),
+    }[engine.dialect.name]
     report = emc.plan(emc.Upgrade(models(random, unique=True)), engine)
     assert [step.id for step in report.plan.expand] == ["set-default:users.code"]

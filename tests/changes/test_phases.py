@@ -253,16 +253,44 @@ def test_foreign_key_through_a_new_column(columns: list[str], match: str | None,
     assert (contract if safe else expand) == []
 
 
-def test_check_always_waits() -> None:
-    """Whether rows pass a new CHECK is for the data to show, new columns or not; that of a new table comes along."""
-    found = sorted_out(
-        users(),
-        lambda m: [
-            users(C("a", Integer), CK("a IS NOT NULL", name="ck"))(m),
-            users(C("a", Integer), CK("a > 0", name="ck_new"), name="others")(m),
-        ],
-    )
-    assert phases(found) == (["add-column:users.a", "create-table:others"], ["add-check:users.ck"])
+@pytest.mark.parametrize(
+    ("check", "columns", "waits"),
+    [
+        ("a > 0", [C("a", Integer)], False),
+        ("a IN (0, 1)", [C("a", Integer)], False),
+        ("length(a) > 3 AND (a <> 'it''s NULL' OR a LIKE 'x%')", [C("a", String(9))], False),
+        ("a < b", [C("a", Integer), C("b", Integer)], False),
+        # NULL is filled in, or asked about.
+        ("a > 0", [C("a", Integer, server_default="0")], True),
+        ("a IS NOT NULL", [C("a", Integer)], True),
+        ("coalesce(a, 0) > 0", [C("a", Integer)], True),
+        ("CASE WHEN a > 0 THEN 1 ELSE 0 END = 1", [C("a", Integer)], True),
+        ("a IN (1, NULL)", [C("a", Integer)], True),
+        # The old release writes the other column.
+        ("a > old", [C("a", Integer)], True),
+        ("old > 0", [C("a", Integer)], True),
+        ("1 = 0", [C("a", Integer)], True),
+    ],
+)
+def test_check_on_new_columns(check: str, columns: list[Any], waits: bool) -> None:
+    """A CHECK on new columns alone, which NULL passes, comes with them; others are for the data to show."""
+    old = [C("old", Integer)]
+    found = sorted_out(users(*old), users(*old, *columns, CK(check, name="ck")))
+    assert ids(found, Phase.CONTRACT) == (["add-check:users.ck"] if waits else [])
+    assert ("add-check:users.ck" in ids(found, Phase.EXPAND)) is not waits
+
+
+def test_check_on_a_filled_column_waits() -> None:
+    """A constant fill reaches what the old release inserts, and whether it passes a CHECK is for the data to show."""
+    new = users(C("a", Integer, nullable=False), CK("a > 0", name="ck"))
+    found = sorted_out(users(), new, lambda upgrade, t: upgrade.fill(t["users"].c.a, 0))
+    assert "add-check:users.ck" in ids(found, Phase.CONTRACT)
+
+
+def test_check_of_a_new_table_comes_along() -> None:
+    """No old statement can name a new table."""
+    new = users(C("a", Integer), CK("a IS NOT NULL", name="ck"), name="others")
+    assert phases(sorted_out(users(), lambda m: [users()(m), new(m)])) == (["create-table:others"], [])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,18 @@ from sqlalchemy import (
 
 import emc
 from emc.steps import Hazard
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, discarding, key, remove, retiring
+from tests.lifecycle.pairs import (
+    MARIADB,
+    POSTGRESQL,
+    SQLITE,
+    Pair,
+    add,
+    change,
+    discarding,
+    key,
+    remove,
+    retiring,
+)
 
 
 def users(m: MetaData, *more: Any) -> Table:
@@ -107,6 +118,7 @@ PAIRS = (
             "add-column:users.nick": {
                 SQLITE: [],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK],
             }
         },
     ),
@@ -420,7 +432,7 @@ PAIRS = (
             "set-comment:users.code",
             "set-comment:users.nick",
         ],
-        databases=[POSTGRESQL],
+        databases=[POSTGRESQL, MARIADB],
     ),
     Pair(
         "column-changed-in-every-way",

@@ -72,6 +72,7 @@ PAIRS = (
         old_work=twins,
         new_work=twins,
         expand=["create-index:things.ix_part"],
+        databases=[SQLITE, POSTGRESQL],
     ),
     Pair(
         "index-added-expression",
@@ -129,6 +130,7 @@ PAIRS = (
         contract=["create-index:things.ix_things"],
         shut={"no-duplicates:things.ix_things": 1},
         lost={"things": [4]},
+        databases=[SQLITE, POSTGRESQL],
     ),
     Pair(
         "index-retired",

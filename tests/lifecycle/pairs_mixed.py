@@ -15,12 +15,13 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    column,
     func,
     text,
 )
 
 import emc
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, key, remove
+from tests.lifecycle.pairs import MARIADB, POSTGRESQL, SQLITE, Pair, add, change, key, remove
 
 
 def _old_shop(m: MetaData) -> None:
@@ -201,9 +202,40 @@ SHOP = Pair(
                 " FOR EACH ROW EXECUTE FUNCTION log_note()"
             ),
         ],
+        MARIADB: [
+            (
+                "CREATE VIEW spenders AS SELECT name, sum(amount) AS total FROM customers"
+                " JOIN orders ON orders.customer_id = customers.id GROUP BY name"
+            ),
+            "CREATE TABLE log (id INTEGER PRIMARY KEY AUTO_INCREMENT, text VARCHAR(100))",
+            (
+                "CREATE TRIGGER customers_log AFTER UPDATE ON customers FOR EACH ROW"
+                " BEGIN IF NOT (new.note <=> old.note) THEN INSERT INTO log (text) VALUES (new.note); END IF; END"
+            ),
+        ],
     },
     expand={
         POSTGRESQL: [
+            "drop-foreign-key:customers.fk_customers_old_country",
+            "drop-foreign-key:faxes.fk_faxes_customer",
+            "drop-check:customers.ck_customers_fax",
+            "drop-check:customers.ck_customers_points",
+            "drop-not-null:customers.fax",
+            "create-table:visits",
+            "add-column:customers.badge",
+            "add-column:customers.invited_by",
+            "add-column:customers.slug",
+            "add-column:customers.tier",
+            "alter-type:customers.name",
+            "set-default:customers.note",
+            "set-default:customers.points",
+            "create-index:customers.emc_new_ix_customers_name",
+            "create-index:customers.ix_customers_points",
+            "create-index:visits.ix_visits_customer_id",
+            "add-unique:customers.uq_customers_badge",
+            "add-foreign-key:customers.fk_customers_invited_by",
+        ],
+        MARIADB: [
             "drop-foreign-key:customers.fk_customers_old_country",
             "drop-foreign-key:faxes.fk_faxes_customer",
             "drop-check:customers.ck_customers_fax",
@@ -297,7 +329,7 @@ def _quoted(*, new: bool) -> Any:
             *([Column("group", Integer, nullable=False, server_default="7")] if new else []),
             *([UniqueConstraint("select", name="UQ Select")] if new else []),
             *([Index("Ix.Group", "group")] if new else []),
-            CheckConstraint("\"select\" <> 'it''s'", name="Ck Select")
+            CheckConstraint(column("select") != "it's", name="Ck Select")
             if new
             else UniqueConstraint("Old%Col"),
         )

@@ -22,7 +22,18 @@ from sqlalchemy import (
 
 import emc
 from emc.steps import Hazard
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, discarding, key, remove, retiring
+from tests.lifecycle.pairs import (
+    MARIADB,
+    POSTGRESQL,
+    SQLITE,
+    Pair,
+    add,
+    change,
+    discarding,
+    key,
+    remove,
+    retiring,
+)
 
 
 def users(m: MetaData, *more: Any) -> Table:
@@ -175,6 +186,12 @@ PAIRS = (
                 "add-foreign-key:people.fk_people_team",
                 "add-foreign-key:teams.fk_teams_lead",
             ],
+            MARIADB: [
+                "create-table:people",
+                "create-table:teams",
+                "add-foreign-key:people.fk_people_team",
+                "add-foreign-key:teams.fk_teams_lead",
+            ],
             # A new table's text holds its foreign keys, to tables that are yet to come as well.
             SQLITE: [
                 "create-table:people",
@@ -207,7 +224,7 @@ PAIRS = (
             add(t["billing.invoices"], id=n, account_id=n, user_id=1, label="x"),
         ],
         expand=["create-table:billing.invoices", "create-index:billing.invoices.ix_billing_invoices_label"],
-        databases=[POSTGRESQL],
+        databases=[POSTGRESQL, MARIADB],
     ),
     Pair(
         "table-new-enum",
@@ -217,7 +234,11 @@ PAIRS = (
         rows={"users": USERS},
         old_work=old_users,
         new_work=lambda t, n: [add(t.moods, id=n, mood="merry")],
-        expand={SQLITE: ["create-table:moods"], POSTGRESQL: ["create-enum:mood", "create-table:moods"]},
+        expand={
+            SQLITE: ["create-table:moods"],
+            POSTGRESQL: ["create-enum:mood", "create-table:moods"],
+            MARIADB: ["create-table:moods"],
+        },
     ),
     Pair(
         "table-retired-enum",

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Enum, Integer, MetaData, Numeric, Str
 
 import emc
 from emc.steps import Hazard
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, add, change, key
+from tests.lifecycle.pairs import MARIADB, POSTGRESQL, SQLITE, Pair, add, change, key
 
 
 def things(*more: Any) -> Any:
@@ -74,6 +74,7 @@ PAIRS = (
         expand={
             SQLITE: ["alter-type:things.label"],
             POSTGRESQL: ["alter-type:things.label", "set-default:things.label"],
+            MARIADB: ["alter-type:things.label"],
         },
     ),
     Pair(
@@ -131,7 +132,11 @@ PAIRS = (
         old_work=lambda t, n: [add(t.things, id=n, mood="merry"), add(t.others, id=n)],
         # The old release could not read a label that it does not know; writing it is for after contract.
         new_work=lambda t, n: [add(t.things, id=n, mood="brisk"), change(t.things, n, mood="calm")],
-        expand={POSTGRESQL: ["add-enum-value:mood"], SQLITE: []},
+        expand={
+            POSTGRESQL: ["add-enum-value:mood"],
+            SQLITE: [],
+            MARIADB: ["alter-type:others.mood", "alter-type:things.mood"],
+        },
     ),
     Pair(
         "enum-value-added-check",

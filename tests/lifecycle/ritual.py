@@ -16,11 +16,14 @@ from sqlalchemy import (
     Executable,
     MetaData,
     Table,
+    create_engine,
     event,
+    inspect,
     select,
     text,
     type_coerce,
 )
+from sqlalchemy.pool import NullPool
 from sqlalchemy.types import NullType
 
 import emc
@@ -31,7 +34,7 @@ from emc.errors import ExitCode
 from emc.names import is_own
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import Upgrade
-from tests.lifecycle.pairs import Pair, Tables
+from tests.lifecycle.pairs import MARIADB, Pair, Tables
 
 WRITING = (
     "INSERT",
@@ -47,6 +50,19 @@ WRITING = (
 )
 
 
+SCRATCH = "emc_scratch_"
+"""Part of every statement that builds something only to see how the server spells it, and takes it away again."""
+
+
+def database_of(engine: Engine) -> str:
+    """Which database this is, whatever its URL calls it."""
+    asking = create_engine(
+        engine.url, poolclass=NullPool
+    )  # A pool would keep a connection without our listeners.
+    with asking.connect():
+        return dialect_of(asking).name
+
+
 def enforce_foreign_keys(engine: Engine) -> None:
     """Let SQLite enforce foreign keys on every connection, as a service would."""
     if engine.dialect.name == "sqlite":
@@ -59,6 +75,7 @@ def enforce_foreign_keys(engine: Engine) -> None:
 @contextmanager
 def writes(engine: Engine) -> Iterator[list[str]]:
     """Collect the statements sent through *engine* that write and are not rolled back."""
+    commits_ddl = not dialect_of(engine).transactional_ddl
     kept: list[str] = []
     pending: dict[int, list[str]] = {}
 
@@ -69,12 +86,13 @@ def writes(engine: Engine) -> Iterator[list[str]]:
             if word == "COMMIT":
                 kept.extend(mine)
             mine.clear()
-        elif word in WRITING:
-            raw: Any = connection.connection.dbapi_connection
-            alone = getattr(raw, "autocommit", False) is True
-            if engine.dialect.name == "sqlite":
-                alone = not raw.in_transaction and raw.isolation_level is None
-            (kept if alone else mine).append(statement)
+        elif word in WRITING and SCRATCH not in statement:
+            if commits_ddl and word not in ("INSERT", "UPDATE", "DELETE"):
+                kept.extend(mine)
+                mine.clear()
+                kept.append(statement)
+            else:
+                (kept if commits_by_itself(connection) else mine).append(statement)
 
     def committed(connection: Connection) -> None:
         kept.extend(pending.pop(id(connection.connection.dbapi_connection), []))
@@ -90,6 +108,16 @@ def writes(engine: Engine) -> Iterator[list[str]]:
     finally:
         for name, listener in listeners.items():
             event.remove(engine, name, listener)
+
+
+def commits_by_itself(connection: Connection) -> bool:
+    """Whether the next statement on *connection* is a transaction of its own."""
+    raw: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite":
+        return not raw.in_transaction and raw.isolation_level is None
+    if hasattr(raw, "get_autocommit"):  # PyMySQL, mysqlclient
+        return bool(raw.get_autocommit())
+    return getattr(raw, "autocommit", False) is True
 
 
 @dataclass
@@ -140,10 +168,11 @@ def build_old(pair: Pair, engine: Engine) -> None:
         for schema in pair.schemas:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
         tables.metadata.create_all(connection)
+    with engine.begin() as connection:
         for name, rows in pair.rows.items():
             for row in rows:
                 connection.execute(tables[name].insert().values(dict(row)))
-        for statement in pair.on(engine.dialect.name, pair.prepare):
+        for statement in pair.on(database_of(engine), pair.prepare):
             connection.exec_driver_sql(statement)
 
 
@@ -153,6 +182,22 @@ def build_new(pair: Pair, engine: Engine) -> None:
         for schema in pair.schemas:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
         modelled(pair.new).metadata.create_all(connection)
+
+
+def drop_schemas(pair: Pair, engine: Engine) -> None:
+    """Drop the schemas of *pair* where they are no part of the database, but databases beside it."""
+    if database_of(engine) != MARIADB or not pair.schemas:
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
+        for schema in pair.schemas:
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema}")
+        connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
+
+
+def scratch_left(engine: Engine) -> list[str]:
+    """What was built only to see how the server spells it, and is still there."""
+    return [name for name in inspect(engine).get_schema_names() if name.startswith(SCRATCH)]
 
 
 def live(engine: Engine, schemas: Sequence[str | None] = (None,)) -> LiveSchema:
@@ -252,9 +297,9 @@ def run_lifecycle(pair: Pair, engine: Engine, fresh: Engine) -> None:
         engine: an empty database.
         fresh: another empty database, of the same kind.
     """
-    database = engine.dialect.name
     for one in (engine, fresh):
         enforce_foreign_keys(one)
+    database = database_of(engine)
     build_old(pair, engine)
     old = Release(modelled(pair.old), pair.old_work)
     new = Release(modelled(pair.new), pair.new_work, blindly=pair.unreadable)
@@ -266,6 +311,7 @@ def run_lifecycle(pair: Pair, engine: Engine, fresh: Engine) -> None:
         report, plan = planned(pair, engine)
         assert json.dumps(plan) == json.dumps(planned(pair, engine)[1])
     assert written == []
+    assert scratch_left(engine) == []
     phases = {phase: [step["id"] for step in steps] for phase, steps in plan["phases"].items()}
     expected = {"expand": pair.expand, "migrate": pair.migrate, "contract": pair.contract}
     assert phases == {phase: list(pair.on(database, ids)) for phase, ids in expected.items()}
@@ -311,7 +357,7 @@ def run_lifecycle(pair: Pair, engine: Engine, fresh: Engine) -> None:
 
 def unfinished_contract(pair: Pair, engine: Engine) -> None:
     """Contract drops nothing before the old release is gone, or while data is unfinished."""
-    ids = list(pair.on(engine.dialect.name, pair.contract))
+    ids = list(pair.on(database_of(engine), pair.contract))
     before = shape(engine, pair.schemas)
     with writes(engine) as written:
         report = emc.contract(upgrade_of(pair), engine)
@@ -335,9 +381,11 @@ def unfinished_contract(pair: Pair, engine: Engine) -> None:
 
 def assert_same_as_fresh(pair: Pair, engine: Engine, fresh: Engine) -> None:
     """The live schema is what `create_all` makes of the new models, unmanaged elements aside."""
+    upgraded = shape(engine, pair.schemas)
+    drop_schemas(pair, engine)
     build_new(pair, fresh)
-    upgraded, wanted = shape(engine, pair.schemas), shape(fresh, pair.schemas)
-    if pair.on(engine.dialect.name, pair.unmanaged) or pair.options:
+    wanted = shape(fresh, pair.schemas)
+    if pair.on(database_of(engine), pair.unmanaged) or pair.options:
         # What is left alone is what a release of its own would have to take away.
         return
     assert upgraded == wanted

@@ -40,6 +40,7 @@ class MySQL(Dialect):
 
     name: ClassVar[str] = "mysql"
     transactional_ddl: ClassVar[bool] = False
+    indexes_foreign_keys: ClassVar[bool] = True
     shares_rows: ClassVar[bool] = False
     indexes_row_values: ClassVar[bool] = False
     counting: ClassVar[str] = "AUTO_INCREMENT"
