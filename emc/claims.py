@@ -77,12 +77,10 @@ class Guarding:
     put: Step
     """Puts them in place, where they are not."""
     drop: tuple[Step, ...]
-    """The unit itself. Its statements confirm that the guards are in place, atomically with what they do, and leave
-    none of them."""
-    lift: Step
-    """Takes away what is left of them."""
-    proves: bool = False
-    """Whether the database itself looks at every row in ``put``, and it fails where one is in the way."""
+    """The unit itself. Its statements confirm that the guards are in place, atomically with what they do, and take them
+    away."""
+    confirming: frozenset[str] = frozenset()
+    """Those of the statements of ``drop`` that fail when a guard is not in place."""
 
 
 class CannotGuardError(Exception):

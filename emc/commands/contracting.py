@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, Engine
 
+from emc.commands.confirming import GateShutError, confirm
 from emc.commands.expanding import again
+from emc.commands.guarding import Course, guarded, lift_unneeded, run_guarded, standing
 from emc.commands.plainly import plainly
 from emc.commands.results import Blocked, PhaseReport
 from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
-from emc.errors import EmcError, ExitCode, UnknownOperationError
-from emc.execute import RetryPolicy, run_unit
+from emc.errors import UnknownOperationError
+from emc.execute import RetryPolicy
 from emc.gates import Scope, Verdict, gates_of, judge, watch
 from emc.operations import Operation
 from emc.phases import Phase
@@ -23,16 +24,6 @@ from emc.state.lease import LOCK_TIMEOUT, Lease, acquire
 from emc.state.ledger import Entry, Event, record
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
-
-
-class GateShutError(EmcError):
-    """A gate that was open when the run began is shut at the moment of the operation, which was not run."""
-
-    exit_code = ExitCode.GATE_SHUT
-
-    def __init__(self, verdicts: Sequence[Verdict]) -> None:
-        self.verdicts = tuple(verdicts)
-        super().__init__("; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in verdicts))
 
 
 @plainly
@@ -69,70 +60,93 @@ def contract(
         scope = Scope(derived, dialect, old_code_gone, soak)
         passed, blocked = _sort(derived, connection, scope, overrides, only)
         steps = tuple(step for step in derived.contract if not only or step.id in only)
-        if dry_run or not steps:
+        left = standing(derived)
+        if dry_run or not (steps or left):
             return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run)
         demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
-    if not passed and not old_code_gone:
+    if not (passed or left) and not old_code_gone:
         # Nothing would be written but the lease; explain without leaving a trace.
         return PhaseReport(Phase.CONTRACT, steps, blocked=blocked)
     with acquire(engine, dialect, command="emc contract") as lease:
         _note_words(engine, dialect, lease, upgrade, old_code_gone, overrides)
+        course = Course(
+            engine,
+            dialect,
+            upgrade,
+            lease,
+            overrides,
+            lambda plan: Scope(plan, dialect, old_code_gone, soak),
+            retry or RetryPolicy(),
+            report,
+        )
+        _clear(course, only)
         done: list[str] = []
+        shut: dict[str, tuple[Verdict, ...]] = {}
         tried: set[str] = set()
         while True:
             # Each unit is planned and judged afresh: what ran before it may have made it possible (a foreign key needs
             # its unique key), or taken away what a data migration, and so a gate, asks about.
             with planned(upgrade, engine, dialect) as (connection, derived):
-                scope = Scope(derived, dialect, old_code_gone, soak)
+                scope = course.scope(derived)
                 passed, blocked = _sort(derived, connection, scope, overrides, only)
-            ready = [
-                unit
-                for unit in units(render(dialect, passed, derived.situation))
-                if not all(step.id in tried for step in unit)
-            ]
+                ready = [
+                    unit
+                    for unit in units(render(dialect, passed, derived.situation))
+                    if not all(step.id in tried for step in unit)
+                ]
+                is_guarded = bool(ready) and guarded(ready[0], connection, scope, overrides) is not None
             if not ready:
                 break
             tried |= {step.id for step in ready[0]}
-            if _run(engine, dialect, upgrade, lease, scope, ready[0], overrides, report, retry):
+            verdicts = run_guarded(course, ready[0]) if is_guarded else _run(course, scope, ready[0])
+            if verdicts:
+                shut |= {step.id: verdicts for step in ready[0]}
+            else:
                 done += [step.id for step in ready[0] if step.id not in done]
         with planned(upgrade, engine, dialect) as (connection, derived):
-            scope = Scope(derived, dialect, old_code_gone, soak)
+            scope = course.scope(derived)
             _, blocked = _sort(derived, connection, scope, overrides, only)
         # After the last look: what is noted down here opens gates for the next run, not for this one.
         with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope)
-        return PhaseReport(Phase.CONTRACT, steps, tuple(done), blocked)
-
-
-def _run(
-    engine: Engine,
-    dialect: Dialect,
-    upgrade: Upgrade,
-    lease: Lease,
-    scope: Scope,
-    unit: tuple[Step, ...],
-    overrides: Mapping[str, str],
-    report: Report,
-    retry: RetryPolicy | None,
-) -> bool:
-    """Run a unit; answer whether its gates still let it pass."""
-    try:
-        run_unit(
-            engine,
-            dialect,
-            unit,
-            lease=lease,
-            release=upgrade.release,
-            phase=Phase.CONTRACT,
-            confirm=lambda connection: _confirm(connection, scope, unit, overrides),
-            rerender=lambda connection: again(upgrade, dialect, connection, unit),
-            retry=retry or RetryPolicy(),
-            report=report,
+        return PhaseReport(
+            Phase.CONTRACT, steps, tuple(done), (*blocked, *_open_again(derived, blocked, shut))
         )
-    except GateShutError:
-        return False  # a straggler wrote between the first look and the lock; the last look says so
-    return True
+
+
+def _clear(course: Course, only: Sequence[str]) -> None:
+    """Take away the guards that an interrupted run left and that nothing which is about to run needs."""
+    with planned(course.upgrade, course.engine, course.dialect) as (connection, derived):
+        if not standing(derived):
+            return
+        passed, _ = _sort(derived, connection, course.scope(derived), course.overrides, only)
+        steps = lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
+    for step in steps:
+        course.run([step])
+
+
+def _run(course: Course, scope: Scope, unit: tuple[Step, ...]) -> tuple[Verdict, ...]:
+    """Run a unit that needs no guard; answer which of its gates no longer let it pass."""
+    try:
+        course.run(
+            unit,
+            confirm=lambda connection: confirm(connection, scope, unit, course.overrides),
+            rerender=lambda connection: again(course.upgrade, course.dialect, connection, unit),
+        )
+    except GateShutError as error:
+        return error.verdicts  # a straggler wrote between the first look and the lock
+    return ()
+
+
+def _open_again(
+    derived: Plan, blocked: Sequence[Blocked], shut: Mapping[str, tuple[Verdict, ...]]
+) -> Iterable[Blocked]:
+    """The steps that were not run because of gates which the last look finds open again."""
+    known = {one.step.id for one in blocked}
+    return [
+        Blocked(step, shut[step.id]) for step in derived.contract if step.id in shut and step.id not in known
+    ]
 
 
 def _sort(
@@ -158,31 +172,6 @@ def _sort(
         else:
             passed.append(step.operation)
     return passed, tuple(blocked)
-
-
-def _confirm(
-    connection: Connection, scope: Scope, unit: Sequence[Step], overrides: Mapping[str, str]
-) -> Mapping[str, Any]:
-    """Ask the gates once more, with everybody kept out; what they saw goes into the ledger."""
-    if unit[0].transaction is not Transaction.AUTOCOMMIT:
-        # A writer between the last look and the drop would lose its row. Statements that commit by themselves prove
-        # what they need themselves (VALIDATE, a unique index).
-        tables = {step.operation.element.table for step in unit}
-        present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
-        scope.dialect.lock(connection, present)
-    evidence: dict[str, Any] = {}
-    for step in unit:
-        verdicts = judge(step.operation, connection, scope, overrides)
-        shut = [verdict for verdict in verdicts if not verdict.lets_pass]
-        if shut:
-            raise GateShutError(shut)
-        evidence[step.id] = {verdict.gate: _evidence(verdict) for verdict in verdicts}
-    return evidence
-
-
-def _evidence(verdict: Verdict) -> dict[str, Any]:
-    overridden = {} if verdict.overridden is None else {"overridden": verdict.overridden}
-    return {"reason": verdict.reason, **verdict.evidence, **overridden}
 
 
 def _check_overrides(overrides: Mapping[str, str], derived: Plan) -> None:

@@ -108,6 +108,14 @@ class Dialect(abc.ABC):
         """Why there is no database behind *engine* to look at, where connecting would make one; else ``None``."""
         return None
 
+    def no_database(self, connection: Connection) -> str | None:
+        """Why *connection* works in no database, where a server may be entered without naming one; else ``None``."""
+        return None
+
+    def entry_remedy(self, error: DBAPIError) -> str | None:
+        """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
+        return None
+
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""
@@ -224,7 +232,9 @@ class Dialect(abc.ABC):
         """
         raise NotImplementedError(f"{self.name} proves in the transaction of the drop")
 
-    def guards(self, connection: Connection, keys: Sequence[TableKey]) -> Mapping[TableKey, Mapping[str, str]]:
+    def guards(
+        self, connection: Connection, keys: Sequence[TableKey]
+    ) -> Mapping[TableKey, Mapping[str, str]]:
         """The guards that stand on tables *keys*: definition by name, as in :attr:`emc.schema.LiveTable.guards`."""
         return {}
 

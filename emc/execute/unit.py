@@ -31,6 +31,10 @@ FOUND_DONE = "found done after a lost connection"
 """The outcome that the ledger keeps when a connection was lost, and the statements had run all the same."""
 
 
+class StartOverError(EmcError):
+    """What the steps rest on is gone, and they are not done; whoever made them has to make them again."""
+
+
 def run_unit(
     engine: Engine,
     dialect: Dialect,
@@ -64,7 +68,7 @@ def run_unit(
     :raises StatementFailedError: the database refused a statement.
     :raises PostconditionError: the statements ran, and the catalog does not show their result.
     :raises DatabaseUnavailableError: the connection was lost and could not be had again.
-    :raises EmcError: whatever *confirm* raises.
+    :raises EmcError: whatever *confirm* and *rerender* raise.
     """
     if not steps:
         return
@@ -144,6 +148,8 @@ class _Unit:
             state = self.carry_out()
         except LeaseLostError:
             raise  # The ledger is the successor's now.
+        except StartOverError:
+            raise  # Nothing is given up.
         except EmcError as error:
             self.report_failure(error)
             raise

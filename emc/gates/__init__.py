@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from emc.claims import Claim, Proof
 from emc.gates.base import Gate, Scope, Verdict
 from emc.gates.duplicates import NoConflicts, NoDuplicates
 from emc.gates.people import (
@@ -29,7 +30,7 @@ from emc.names import ElementKind
 from emc.operations import Kind, Operation
 from emc.state.observations import forget, observation, observe
 
-__all__ = ["Gate", "Scope", "Verdict", "gates_of", "is_unwatched", "judge", "watch"]
+__all__ = ["Gate", "Scope", "Verdict", "claims", "gates_of", "is_unwatched", "judge", "watch"]
 
 _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.SET_NOT_NULL: (NoNulls,),
@@ -46,6 +47,7 @@ _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.DROP_ENUM: (Soaked,),
     # Nothing in the data speaks against these: that the old release is gone is all they need.
     Kind.DROP_DEFAULT: (),
+    Kind.SET_DEFAULT: (),
     Kind.DROP_UNIQUE: (Soaked,),
     Kind.DROP_EXCLUSION: (Soaked,),
     Kind.DROP_FOREIGN_KEY: (Soaked,),
@@ -74,19 +76,63 @@ def gates_of(operation: Operation) -> tuple[Gate, ...]:
 
 
 def judge(
-    operation: Operation, connection: Connection, scope: Scope, overrides: Mapping[str, str] | None = None
+    operation: Operation,
+    connection: Connection,
+    scope: Scope,
+    overrides: Mapping[str, str] | None = None,
+    proofs: Sequence[Proof] = (),
 ) -> tuple[Verdict, ...]:
     """Ask every gate of *operation*. Reads only.
 
     :param overrides: reasons by the full name of a gate; a shut gate with a reason lets pass.
+    :param proofs: what was seen behind the guards that still stand; these rows are not looked at again.
     """
     verdicts = []
     for gate in gates_of(operation):
-        verdict = gate.evaluate(connection, scope)
+        own = [proof for proof in proofs if proof.claim.gate == gate.name]
+        verdict = gate.proved(own) if own else gate.evaluate(connection, scope)
+        if verdict.open and not own:
+            verdict = _unless_it_cannot_be_guarded(verdict, gate, connection, scope)
         if not verdict.open and gate.name in (overrides or {}):
             verdict = dataclasses.replace(verdict, overridden=(overrides or {})[gate.name])
         verdicts.append(verdict)
     return tuple(verdicts)
+
+
+def _unless_it_cannot_be_guarded(
+    verdict: Verdict, gate: Gate, connection: Connection, scope: Scope
+) -> Verdict:
+    """An answer that nothing could keep true until the operation has run is none."""
+    live = scope.plan.situation.live
+    if not scope.dialect.guarded(gate.operation, live):
+        return verdict
+    for claim in gate.claims(connection, scope):
+        reason = scope.dialect.cannot_guard(gate.operation, claim, live)
+        if reason is not None:
+            return gate.shut(
+                f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
+                "Write the condition so that it speaks of the columns of its row alone; or verify it by hand: "
+                f'emc contract --override {gate.name} --reason "how it was verified"',
+                predicate=str(claim.in_the_way),
+            )
+    return verdict
+
+
+def claims(
+    operation: Operation,
+    connection: Connection,
+    scope: Scope,
+    overrides: Mapping[str, str] | None = None,
+) -> tuple[Claim, ...]:
+    """What the open gates of *operation* rest on and guards have to keep true; nothing of gates that are overridden."""
+    if not scope.dialect.guarded(operation, scope.plan.situation.live):
+        return ()
+    return tuple(
+        claim
+        for gate in gates_of(operation)
+        if gate.name not in (overrides or {})
+        for claim in gate.claims(connection, scope)
+    )
 
 
 def is_unwatched(operations: Sequence[Operation], connection: Connection, scope: Scope) -> bool:

@@ -14,11 +14,13 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Table, Text, cast, func, select
 
+from emc.claims import Claim, Proof
 from emc.dialects.base import Dialect
 from emc.names import Element, TableKey
 from emc.operations import Operation
 from emc.planning import Plan
 from emc.schema import as_table
+from emc.work.tables import walking_key
 
 SAMPLE = 3
 """How many keys a shut gate names."""
@@ -67,6 +69,11 @@ class Scope:
         live = self.plan.situation.live.table(key)
         return as_table(live, self.plan.situation.models.get(key)) if live is not None else None
 
+    def walk(self, key: TableKey) -> tuple[str, ...]:
+        """The columns to walk the live table by; empty when it has no key, or is not there."""
+        live = self.plan.situation.live.table(key)
+        return walking_key(live) if live is not None else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Gate(abc.ABC):
@@ -88,6 +95,35 @@ class Gate(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Ask the database. Reads only."""
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """What has to be true of every row, from the answer *open* until the operation has run; empty: of none.
+
+        Asked of a gate that is open.
+        """
+        return ()
+
+    def proved(self, proofs: Sequence[Proof]) -> Verdict:
+        """The answer to what was seen behind a guard, where :meth:`evaluate` would have to look at every row again."""
+        seen = sum(proof.rows_seen for proof in proofs)
+        evidence: dict[str, Any] = {
+            "predicate": " / ".join(str(proof.claim.in_the_way) for proof in proofs),
+            "rows_seen": seen,
+            "seconds": round(sum(proof.seconds for proof in proofs), 3),
+            "guards": sorted({name for proof in proofs for name in proof.guards}),
+        }
+        rows = sum(proof.rows for proof in proofs)
+        if rows:
+            table = proofs[0].claim.key
+            return self.shut(
+                f"{counted(rows, 'rows')} of {table} in the way, seen behind the guard",
+                "emc plan   # says which, and what gets them out of the way",
+                rows=rows,
+                keys=[key for proof in proofs for key in proof.keys][:SAMPLE],
+                **evidence,
+            )
+        looked_at = counted(seen, "rows looked at")
+        return self.opened(f"no row is in the way ({looked_at}, behind a guard)", rows=0, **evidence)
 
     def opened(self, reason: str, **evidence: Any) -> Verdict:
         """The answer *open*."""

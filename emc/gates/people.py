@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import ClauseElement, Connection
+from sqlalchemy import ClauseElement, Column, Connection, or_
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnClause, TextClause
 
+from emc.claims import Claim
 from emc.gates.base import Gate, Scope, Verdict, counted
 from emc.gates.rows import HoldsNoData
-from emc.names import TableKey
+from emc.names import Element, TableKey
 from emc.state.observations import observation
 from emc.upgrade import Discard, Retire
 from emc.work import (
@@ -65,6 +69,42 @@ class MigrateDone(Gate):
             noun = "data migration" if len(pending) == 1 else "data migrations"
             return self.shut(f"{len(pending)} {noun} not done: {listed}", "emc migrate")
         return self.opened(f"no data migration that may read {self.element.table} has rows left")
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """That no row comes up for a data migration that reads what is dropped."""
+        return tuple(
+            _none_left(self, work)
+            for work in scope.plan.all_work.values()
+            if isinstance(work, Work)
+            and not work.is_complete
+            and work.key == self.element.table
+            and _reads(work, self.element)
+        )
+
+
+def _none_left(gate: Gate, work: Work) -> Claim:
+    """That *work* has no row left, and none of which its condition does not say so."""
+    undecided = work.pending.is_(None)
+    refusal = f"{gate.element} is being dropped, and data migration {work.name} has not seen this row"
+    return Claim(gate.name, work.key, work.table, or_(work.pending, undecided), refusal, work.walk)
+
+
+def _reads(work: Work, element: Element) -> bool:
+    """Whether *work* may move data of *element*, which belongs to its own table, to a place that stays."""
+    if isinstance(work.action, CallFunction):
+        return True
+    if isinstance(work.action, DeleteRow) or element.name is None:
+        return False  # What it writes is in the table that goes.
+    return any(_speaks_of(value, element.name) for value in (*work.action.values.values(), work.pending))
+
+
+def _speaks_of(expression: object, column: str) -> bool:
+    """Whether *expression* may read *column*. What is written as text may."""
+    return isinstance(expression, ClauseElement) and any(
+        isinstance(part, TextClause)
+        or (isinstance(part, ColumnClause) and (part.name == column or not isinstance(part, Column)))
+        for part in visitors.iterate(expression)
+    )
 
 
 def _came_up(connection: Connection, work: Work | NotReady, key: TableKey) -> bool:
@@ -158,6 +198,19 @@ class DataElsewhere(Gate):
             f"data migration {', '.join(removal.after)} has no rows left",
             migrations=list(removal.after),
             rows=0,
+        )
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """That it holds no data, or that none has come up which its data migrations have not seen."""
+        removal = scope.plan.situation.removals.get(self.element)
+        if not isinstance(removal, Retire):
+            return ()
+        if not removal.after:
+            claims = HoldsNoData(self.operation).claims(connection, scope)
+            return tuple(dataclasses.replace(claim, gate=self.name) for claim in claims)
+        every = (scope.plan.all_work.get(name) for name in removal.after)
+        return tuple(
+            _none_left(self, work) for work in every if isinstance(work, Work) and not work.is_complete
         )
 
 

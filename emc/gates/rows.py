@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import BigInteger, SmallInteger
 
+from emc.claims import Claim
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, count_rows, counted, first_keys
 from emc.names import ElementKind, TableKey, dotted
 from emc.operations import AlterEnumOp, ReplaceOp, table_key
@@ -60,6 +62,20 @@ class RowsGate(Gate):
     @abc.abstractmethod
     def remedy(self, scope: Scope) -> str:
         """What gets them out of the way."""
+
+    def refusal(self) -> str:
+        """What a session is told that writes such a row while the operation is about to run, as a clause."""
+        return f"{self.element} is about to change, and this row would be in the way"
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """That there are no such rows."""
+        found = self.in_the_way(connection, scope)
+        if found is None:
+            return ()
+        table, where = found
+        assert isinstance(table, Table)
+        key = TableKey(table.schema, table.name)
+        return (Claim(self.name, key, table, where, self.refusal(), scope.walk(key)),)
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Count."""
@@ -276,6 +292,16 @@ class HoldsNoData(RowsGate):
             rows if self.element.kind is ElementKind.TABLE else f"{rows} with a value in {self.element.name}"
         )
 
+    def refusal(self) -> str:
+        """What a session is told that writes such a row."""
+        return f"{self.element} is being dropped"
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """That there are no such rows."""
+        # Where a value is put in the place of another, or NULL is, there was data before.
+        claims = super().claims(connection, scope)
+        return tuple(dataclasses.replace(claim, overwriting_is_harmless=True) for claim in claims)
+
     def remedy(self, scope: Scope) -> str:
         """Move the data, or say that it may be lost."""
         return (
@@ -314,6 +340,19 @@ class ValueUnused(Gate):
                 keys=keys,
             )
         return self.opened(f"no row has {' or '.join(map(repr, removed))}", rows=0)
+
+    def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+        """That no row has the label, for each column of the type."""
+        directive = self.operation.directive
+        assert isinstance(directive, AlterEnumOp)
+        claims = []
+        for key, name in directive.columns:
+            table = scope.table(key)
+            if table is not None and name in table.columns:
+                where = _has_label(table, name, list(directive.removed))
+                refusal = f"{' and '.join(map(repr, directive.removed))} of {self.element} is being removed"
+                claims.append(Claim(self.name, key, table, where, refusal, scope.walk(key)))
+        return tuple(claims)
 
 
 def _has_label(table: Table, name: str, labels: Iterable[str]) -> ColumnElement[bool]:

@@ -1,0 +1,83 @@
+"""Do the gates still say yes, at the moment of the operation?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from emc.claims import Guard, Proof
+from emc.errors import EmcError, ExitCode
+from emc.gates import Scope, Verdict, judge
+from emc.steps import Step, Transaction
+
+
+class GateShutError(EmcError):
+    """A gate that was open when the run began is shut at the moment of the operation, which was not run."""
+
+    exit_code = ExitCode.GATE_SHUT
+
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts = tuple(verdicts)
+        super().__init__("; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in verdicts))
+
+
+def confirm(
+    connection: Connection,
+    scope: Scope,
+    unit: Sequence[Step],
+    overrides: Mapping[str, str],
+    guards: Sequence[Guard] = (),
+    proofs: Sequence[Proof] = (),
+) -> Mapping[str, Any]:
+    """Ask the gates once more, with everybody kept out; answers what they saw, for the ledger, by the id of the step.
+
+    :param guards: what has to stand still, since what was proved rests on it.
+    :param proofs: what was proved behind it, and is not looked at again.
+    :raises GateShutError: a gate says no.
+    """
+    if unit[0].transaction is not Transaction.AUTOCOMMIT:
+        # A writer between the last look and the drop would lose its row. Statements that commit by themselves prove
+        # what they need themselves (VALIDATE, a unique index).
+        tables = {step.operation.element.table for step in unit}
+        present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
+        scope.dialect.lock(connection, present)
+    if gone := fallen(connection, scope, guards):
+        raise GateShutError(unguarded(gone, proofs))
+    evidence: dict[str, Any] = {}
+    for step in unit:
+        verdicts = judge(step.operation, connection, scope, overrides, proofs)
+        shut = [verdict for verdict in verdicts if not verdict.lets_pass]
+        if shut:
+            raise GateShutError(shut)
+        evidence[step.id] = {verdict.gate: _evidence(verdict) for verdict in verdicts}
+    return evidence
+
+
+def fallen(connection: Connection, scope: Scope, guards: Sequence[Guard]) -> list[Guard]:
+    """Which of *guards* do not stand as they have to; the definition counts, not the name alone."""
+    if not guards:
+        return []
+    standing = scope.dialect.guards(connection, sorted({g.key for g in guards}, key=lambda key: key.sort_key))
+    return [guard for guard in guards if standing.get(guard.key, {}).get(guard.name) != guard.definition]
+
+
+def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof]) -> list[Verdict]:
+    """The answers of the gates that had relied on the guards that are *gone*."""
+    names = ", ".join(guard.name for guard in gone)
+    reason = f"somebody took away guard {names} of {gone[0].key} while emc relied on it, so rows may have come since"
+    return [
+        Verdict(
+            gate,
+            False,
+            reason,
+            "Find out who drops triggers or constraints, then: emc contract --old-code-gone",
+        )
+        for gate in dict.fromkeys(proof.claim.gate for proof in proofs)
+    ]
+
+
+def _evidence(verdict: Verdict) -> dict[str, Any]:
+    overridden = {} if verdict.overridden is None else {"overridden": verdict.overridden}
+    return {"reason": verdict.reason, **verdict.evidence, **overridden}

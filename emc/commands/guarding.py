@@ -1,0 +1,267 @@
+"""How does an operation get through whose gates rest on rows, where no transaction spans proof and drop?
+
+Guard, prove, drop. Whatever comes of it, the guard is taken away: one that is left behind refuses every write to a row
+that is in the way, of unrelated columns too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from emc.claims import Claim, Guard, Guarding
+from emc.commands.confirming import GateShutError, confirm, fallen, unguarded
+from emc.commands.session import units
+from emc.dialects import Dialect
+from emc.errors import (
+    DatabaseUnavailableError,
+    EmcError,
+    LeaseLostError,
+    LockBudgetError,
+    StatementFailedError,
+)
+from emc.execute import RetryPolicy, StepEvent, run_unit
+from emc.execute.proving import prove
+from emc.execute.unit import StartOverError
+from emc.gates import Scope, Verdict, claims
+from emc.names import TableKey
+from emc.phases import Phase
+from emc.planning import Plan, derive, render
+from emc.state.lease import Lease
+from emc.steps import Step
+from emc.upgrade import Upgrade
+
+_ROUNDS = 5
+"""How often the way begins anew after the connection was lost between the end of the guard and that of the drop."""
+_HASTE_ATTEMPTS, _HASTE_BUDGET = 8, 20.0
+"""How patiently a guard is taken away on the way out of a failure; attempts and seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What every unit of one run of contract shares."""
+
+    engine: Engine
+    dialect: Dialect
+    upgrade: Upgrade
+    lease: Lease
+    overrides: Mapping[str, str]
+    scope: Callable[[Plan], Scope]
+    retry: RetryPolicy
+    report: Callable[[StepEvent], None]
+
+    def run(
+        self,
+        steps: Sequence[Step],
+        *,
+        confirm: Callable[[Connection], Mapping[str, Any]] | None = None,
+        rerender: Callable[[Connection], Sequence[Step]] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Carry out *steps*, which share a unit."""
+        run_unit(
+            self.engine,
+            self.dialect,
+            steps,
+            lease=self.lease,
+            release=self.upgrade.release,
+            phase=Phase.CONTRACT,
+            confirm=confirm,
+            rerender=rerender,
+            retry=retry or self.retry,
+            report=self.report,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """A unit whose claims need guards, as models and live schema ask for it at some moment."""
+
+    scope: Scope
+    claims: tuple[Claim, ...]
+    guarding: Guarding
+
+
+def guarded(
+    steps: Sequence[Step], connection: Connection, scope: Scope, overrides: Mapping[str, str]
+) -> Guarded | None:
+    """How *steps*, which share a unit, are guarded; ``None`` where they can run as they are."""
+    every = tuple(claim for step in steps for claim in claims(step.operation, connection, scope, overrides))
+    if not every:
+        return None
+    return Guarded(scope, every, scope.dialect.guarding(steps, every, scope.plan.situation.live))
+
+
+def run_guarded(course: Course, unit: Sequence[Step]) -> tuple[Verdict, ...]:
+    """Guard, prove, drop.
+
+    :returns: the gates that are shut in the end, so that nothing was done; none when *unit* was carried out.
+    :raises EmcError: as :func:`emc.execute.run_unit`.
+    """
+    ids = frozenset(step.id for step in unit)
+    for _ in range(_ROUNDS):
+        with course.dialect.reading(course.engine) as connection:
+            now = _now(course, ids, connection)
+        if now is None:
+            return ()
+        try:
+            verdicts = _round(course, ids, now)
+        except StartOverError:
+            continue
+        except LeaseLostError:
+            raise  # What stands is the successor's, who may rely on it.
+        except BaseException as error:
+            _lift_in_haste(course, now.guarding.guards, error)
+            raise
+        if verdicts:
+            lift(course, now.guarding.guards)
+        return verdicts
+    raise DatabaseUnavailableError(
+        f"The connection was lost {_ROUNDS} times in the middle of {', '.join(sorted(ids))}, which was not done.",
+        remedy="Find out who ends the sessions of emc, then run the command again.",
+    )
+
+
+def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict, ...]:
+    """Once from guard to drop."""
+    guarding = now.guarding
+    if guarding.put.statements:
+        course.run([guarding.put], rerender=lambda connection: _put_again(course, ids, connection))
+    _settle(course, guarding.put)
+    names = [guard.name for guard in guarding.guards]
+    proofs = prove(course.engine, course.dialect, now.claims, names, course.retry)
+    try:
+        course.run(
+            guarding.drop,
+            confirm=lambda connection: confirm(
+                connection, now.scope, guarding.drop, course.overrides, guarding.guards, proofs
+            ),
+            rerender=lambda connection: _drop_again(course, ids, guarding, connection),
+        )
+    except GateShutError as error:
+        return error.verdicts
+    except StatementFailedError as error:
+        if error.statement not in guarding.confirming:
+            raise
+        with course.dialect.reading(course.engine) as connection:
+            gone = fallen(connection, now.scope, guarding.guards)
+        if not gone:
+            raise
+        return tuple(unguarded(gone, proofs))
+    return ()
+
+
+def _now(course: Course, ids: Collection[str], connection: Connection) -> Guarded | None:
+    """The unit of the steps *ids* as it looks now; ``None`` when nothing is left of it."""
+    plan = derive(connection, course.upgrade, course.dialect)
+    operations = [step.operation for step in plan.contract if step.id in ids]
+    if not operations:
+        return None
+    steps = render(course.dialect, operations, plan.situation)
+    return guarded(steps, connection, course.scope(plan), course.overrides)
+
+
+def _put_again(course: Course, ids: Collection[str], connection: Connection) -> Sequence[Step]:
+    now = _now(course, ids, connection)
+    return [now.guarding.put] if now is not None and now.guarding.put.statements else []
+
+
+def _drop_again(
+    course: Course, ids: Collection[str], before: Guarding, connection: Connection
+) -> Sequence[Step]:
+    """The same statements, as long as the guard stands that the proof rests on.
+
+    :raises StartOverError: it does not: the connection was lost when it was gone and the operation not done.
+    """
+    now = _now(course, ids, connection)
+    if now is None:
+        return []
+    if now.guarding.guards != before.guards or fallen(connection, now.scope, before.guards):
+        raise StartOverError
+    return now.guarding.drop
+
+
+def _settle(course: Course, step: Step) -> None:
+    """Wait until no transaction is left that the guard has not waited for.
+
+    :raises LockBudgetError: one is left when the budget is spent.
+    """
+    retry, began, attempt = course.retry, course.retry.clock(), 0
+    with course.dialect.reading(course.engine) as connection:
+        open_then = course.dialect.in_doubt(connection)
+    left = open_then
+    while left:
+        attempt += 1
+        pause = retry.pause(attempt)
+        if attempt >= retry.attempts or retry.clock() - began + pause > retry.budget:
+            listed = ", ".join(sorted(left))
+            raise LockBudgetError(
+                f"{step.operation.description} ({step.id}): prepared transactions that no session holds any more may "
+                f"still commit rows: {listed}.",
+                step=step.id,
+                attempts=attempt,
+                remedy="XA RECOVER lists them; commit them or roll them back, then run the command again.",
+            )
+        retry.sleep(pause)
+        with course.dialect.reading(course.engine) as connection:
+            left = open_then & course.dialect.in_doubt(connection)
+
+
+# -- taking guards away -------------------------------------------------------------------------------------------
+
+
+def standing(plan: Plan) -> tuple[tuple[TableKey, str], ...]:
+    """The guards in place, by table and name."""
+    return tuple(
+        (key, name)
+        for key, table in sorted(plan.situation.live.tables.items(), key=lambda item: item[0].sort_key)
+        for name in sorted(table.guards)
+    )
+
+
+def lift_unneeded(course: Course, connection: Connection, plan: Plan, passed: Iterable[Step]) -> list[Step]:
+    """How to take away the guards that an interrupted run left and that none of the steps *passed* needs now."""
+    left = standing(plan)
+    if not left:
+        return []
+    scope = course.scope(plan)
+    needed: set[tuple[TableKey, str]] = set()
+    for unit in units(passed):
+        now = guarded(unit, connection, scope, course.overrides)
+        if now is not None:
+            needed |= {(guard.key, guard.name) for guard in now.guarding.guards}
+    return _lifting(course.dialect, plan, [one for one in left if one not in needed])
+
+
+def lift(course: Course, guards: Iterable[Guard], retry: RetryPolicy | None = None) -> None:
+    """Take away those of *guards* that stand."""
+    ours = {(guard.key, guard.name) for guard in guards}
+    with course.dialect.reading(course.engine) as connection:
+        plan = derive(connection, course.upgrade, course.dialect)
+    for step in _lifting(course.dialect, plan, [one for one in standing(plan) if one in ours]):
+        course.run([step], retry=retry)
+
+
+def _lifting(dialect: Dialect, plan: Plan, guards: Iterable[tuple[TableKey, str]]) -> list[Step]:
+    by_table: dict[TableKey, list[str]] = defaultdict(list)
+    for key, name in guards:
+        by_table[key].append(name)
+    return [dialect.lift(key, names, plan.situation.live) for key, names in by_table.items()]
+
+
+def _lift_in_haste(course: Course, guards: Iterable[Guard], error: BaseException) -> None:
+    """As :func:`lift`, on the way out: what stays is said, and the next run of contract takes it away."""
+    try:
+        haste = dataclasses.replace(course.retry, attempts=_HASTE_ATTEMPTS, budget=_HASTE_BUDGET)
+        lift(course, guards, haste)
+    except (EmcError, DBAPIError) as problem:
+        names = ", ".join(guard.name for guard in guards)
+        error.add_note(
+            f"Guard {names} may be in place still and refuse writes; the next emc contract takes it away: {problem}"
+        )

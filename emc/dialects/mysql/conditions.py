@@ -1,0 +1,200 @@
+"""Can a trigger ask the row that is being written what a condition asks of the rows of a table, and in which words?
+
+Only if the answer depends on nothing but that row: not on other rows or tables, which may change afterwards; not on the
+clock; not on the session that writes. Whatever is not known to be like that counts as not being like that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import BinaryExpression, Column, literal_column
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects.mysql.base import MySQLCompiler
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import (
+    BindParameter,
+    BooleanClauseList,
+    Case,
+    Cast,
+    ClauseList,
+    CollationClause,
+    ExpressionClauseList,
+    Extract,
+    False_,
+    Grouping,
+    Null,
+    True_,
+    Tuple,
+    TypeClause,
+    TypeCoerce,
+    UnaryExpression,
+)
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import FromClause, SelectBase
+
+from emc.claims import CannotGuardError, Claim
+from emc.dialects.mysql.flavour import MARIADB, Flavour
+from emc.dialects.mysql.live import MySQLSchema
+
+_PARTS: tuple[type[Any], ...] = (
+    BinaryExpression,
+    BindParameter,
+    BooleanClauseList,
+    Case,
+    Cast,
+    ClauseList,
+    CollationClause,
+    Column,
+    ExpressionClauseList,
+    Extract,
+    False_,
+    FunctionElement,
+    Grouping,
+    Null,
+    True_,
+    Tuple,
+    TypeClause,
+    TypeCoerce,
+    UnaryExpression,
+)
+"""What a condition may consist of."""
+
+_FUNCTIONS = """
+    abs acos ascii asin atan atan2 bin bit_count bit_length ceil ceiling char_length character_length coalesce concat
+    concat_ws conv cos cot crc32 date datediff day dayofmonth dayofweek dayofyear degrees elt exp field find_in_set
+    floor from_base64 from_days greatest hex hour if ifnull instr isnull json_contains json_contains_path json_depth
+    json_exists json_extract json_keys json_length json_overlaps json_quote json_search json_type json_unquote
+    json_valid json_value last_day lcase least left length ln locate log log10 log2 lower lpad ltrim makedate maketime
+    md5 microsecond mid minute mod month nullif oct octet_length ord pi position pow power quarter radians
+    regexp_instr regexp_replace regexp_substr repeat replace reverse right round rpad rtrim sec_to_time second sha
+    sha1 sha2 sign sin soundex space sqrt strcmp substr substring substring_index tan time time_to_sec to_base64
+    to_days to_seconds trim truncate ucase unhex upper weekday year
+"""
+"""Functions that answer the same whenever and by whomever they are asked (MariaDB knowledge base, "Built-in Functions";
+MySQL 8.4 manual, "Functions and Operators"). Those that depend on the time zone or the language of the session are left
+out (``from_unixtime``, ``date_format``, ``week``)."""
+
+_SAME_IN_ALL_ZONES = (
+    operators.is_,
+    operators.is_not,
+    operators.is_distinct_from,
+    operators.is_not_distinct_from,
+)
+_NEEDS_NO_CARE = re.compile(r"[ -~]*")
+
+
+def row_condition(claim: Claim, live: MySQLSchema, flavour: Flavour) -> str:
+    """What *claim* says of rows in the way, as SQL that asks the row ``NEW`` of a trigger; NULL where it is NULL.
+
+    :raises CannotGuardError: it does not depend on that row alone.
+    """
+    for part in visitors.iterate(claim.in_the_way):
+        _check(part, claim)
+    _check_timestamps(claim, live)
+
+    def replace(element: Any, **_: Any) -> Any:
+        if isinstance(element, Column):
+            return literal_column(f"NEW.{_quoted(element.name)}", element.type)
+        return None
+
+    written = visitors.replacement_traverse(claim.in_the_way, {}, replace)
+    # "named", since the compiler doubles each % for the drivers' paramstyle, and no driver replaces anything here.
+    compiler = _RowCompiler(mysql.dialect(paramstyle="named", is_mariadb=flavour is MARIADB), None)
+    try:
+        return str(compiler.process(written, literal_binds=True))
+    except (CompileError, NotImplementedError) as error:
+        raise CannotGuardError(f"its condition cannot be written as plain SQL ({error})") from error
+
+
+def columns_of(claim: Claim) -> frozenset[str]:
+    """The columns that the condition of *claim* speaks of."""
+    return frozenset(part.name for part in visitors.iterate(claim.in_the_way) if isinstance(part, Column))
+
+
+def text_literal(value: str) -> str:
+    """*value* as SQL that reads the same in every ``sql_mode`` and character set of the connection."""
+    if _NEEDS_NO_CARE.fullmatch(value) and "\\" not in value:
+        return "'" + value.replace("'", "''") + "'"
+    return f"_utf8mb4 X'{value.encode().hex()}'"
+
+
+class _RowCompiler(MySQLCompiler):
+    """Writes literals so that neither ``NO_BACKSLASH_ESCAPES`` nor the connection's character set changes them."""
+
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"X'{bytes(value).hex()}'"
+        # Not as MySQLCompiler does: it doubles backslashes, which the server undoes or not, according to sql_mode.
+        text = str(SQLCompiler.render_literal_value(self, value, type_))
+        if text.startswith("'") and text.endswith("'"):
+            return text_literal(text[1:-1].replace("''", "'"))
+        if "\\" in text:
+            raise CompileError(f"the literal {text}")
+        return text
+
+
+def _check(part: Any, claim: Claim) -> None:
+    if isinstance(part, SelectBase | FromClause):
+        raise CannotGuardError("its condition holds a subquery, whose answer may change without the row")
+    if not isinstance(part, _PARTS):
+        raise CannotGuardError(
+            f"its condition holds {_shown(part)}, of which emc cannot tell what it depends on"
+        )
+    if isinstance(part, Column) and part.table is not claim.table:
+        raise CannotGuardError(f"its condition speaks of {part}, which is not in table {claim.key}")
+    if isinstance(part, FunctionElement):
+        name = getattr(part, "name", type(part).__name__)
+        packages = getattr(part, "packagenames", ())
+        if packages or str(name).lower() not in _FUNCTIONS.split():
+            raise CannotGuardError(
+                f"its condition calls {'.'.join([*packages, str(name)])}(), which may answer otherwise at another time"
+            )
+    if isinstance(part, BindParameter) and (part.callable is not None or part.required):
+        raise CannotGuardError("its condition holds a value that is only known when it is asked")
+
+
+def _shown(part: Any) -> str:
+    return f"{str(part)[:60]!r} ({type(part).__name__})"
+
+
+def _check_timestamps(claim: Claim, live: MySQLSchema) -> None:
+    """A TIMESTAMP reads differently in each session's time zone; only what is asked of NULL or another one does not."""
+
+    def is_timestamp(part: Any) -> bool:
+        if not isinstance(part, Column):
+            return False
+        found = live.text(claim.key, part.name)
+        return found is not None and found.type.lower().startswith("timestamp")
+
+    parts = list(visitors.iterate(claim.in_the_way))
+    harmless = 0
+    for part in parts:
+        if isinstance(part, BinaryExpression) and part.operator in _SAME_IN_ALL_ZONES:
+            sides = (part.left, part.right)
+            if all(is_timestamp(side) or isinstance(side, Null) for side in sides):
+                harmless += sum(map(is_timestamp, sides))
+    found = [str(part.name) for part in parts if isinstance(part, Column) and is_timestamp(part)]
+    if len(found) > harmless:
+        names = ", ".join(dict.fromkeys(found))
+        raise CannotGuardError(
+            f"its condition reads TIMESTAMP column {names}, whose value depends on the time zone of whoever asks"
+        )
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quoted(*names: str | None) -> str:
+    """A name, qualified by those before it that are given."""
+    return ".".join(_quoted(name) for name in names if name is not None)
+
+
+def listed(literals: Iterable[str]) -> str:
+    """Text literals between commas."""
+    return ", ".join(text_literal(one) for one in literals)

@@ -1,0 +1,86 @@
+"""Is a claim true of every row, while its guard stands?
+
+The rows are looked at in batches along a key, each in a statement of its own, so that no snapshot grows old and nobody
+waits. That is enough because the guard stands: every session that had written before has ended its transaction, and
+whoever writes later is refused what would be in the way, behind the walk as well as before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, case, func, select, true
+
+from emc.claims import Claim, Proof
+from emc.data.pace import Pace
+from emc.data.values import BatchPolicy
+from emc.data.walk import Key, way_of
+from emc.dialects.base import Dialect
+from emc.execute.retry import RetryPolicy
+from emc.steps import LockPolicy, Transaction
+
+_SAMPLE = 3
+"""How many keys of rows in the way are noted down."""
+_START, _LARGEST = 5_000, 200_000
+"""Rows of the first batch, and of the largest; nobody waits for a batch that only reads."""
+
+
+def prove(
+    engine: Engine, dialect: Dialect, claims: Sequence[Claim], guards: Sequence[str], retry: RetryPolicy
+) -> tuple[Proof, ...]:
+    """Look at every row that *claims* speak of. Begins anew whenever it is called: no proof outlives its guard.
+
+    :param guards: the names of what stands, for the ledger.
+    :param retry: its clock, and how it sleeps between batches.
+    """
+    policy = BatchPolicy(start=_START, largest=_LARGEST, clock=retry.clock, sleep=retry.sleep)
+    proofs: list[Proof] = []
+    with dialect.open(engine, Transaction.AUTOCOMMIT, LockPolicy.WEAK, retry.lock_timeout(1)) as connection:
+        for claim in claims:
+            began = policy.clock()
+            seen, found, keys = _scan(connection, dialect, claim, policy)
+            proofs.append(Proof(claim, seen, found, policy.clock() - began, tuple(guards), keys))
+            if found:
+                break
+    return tuple(proofs)
+
+
+def _scan(
+    connection: Connection, dialect: Dialect, claim: Claim, policy: BatchPolicy
+) -> tuple[int, int, tuple[str, ...]]:
+    """How many rows there are, how many are in the way, and keys of some of these. Ends behind the first such batch."""
+    counts = select(
+        func.count(), func.coalesce(func.sum(case((claim.in_the_way, 1), else_=0)), 0)
+    ).select_from(claim.table)
+    if not claim.walk:
+        # Without a key there is no order to go by: one statement, which keeps nobody waiting either.
+        seen, found = connection.execute(counts).one()
+        return int(seen), int(found), ()
+    way = way_of(dialect, claim.table, claim.walk)
+    pace = Pace(policy)
+    lower: Key | None = None
+    seen = 0
+    while True:
+        began = policy.clock()
+        end = way.end(connection, lower, pace.size)
+        rows = way.after(lower) & (way.up_to(end) if end is not None else true())
+        here, found = connection.execute(counts.where(rows)).one()
+        seen += int(here)
+        if found:
+            return seen, int(found), _keys(connection, claim, rows)
+        if end is None:
+            return seen, 0, ()
+        seconds = policy.clock() - began
+        pace.record(pace.size, seconds)
+        policy.sleep(pace.pause(seconds))
+        lower = end
+
+
+def _keys(connection: Connection, claim: Claim, rows: Any) -> tuple[str, ...]:
+    columns = [claim.table.c[name] for name in claim.walk]
+    query = select(*columns).where(rows, claim.in_the_way).order_by(*columns).limit(_SAMPLE)
+    return tuple(
+        ", ".join(f"{name}={value!r}" for name, value in zip(claim.walk, row, strict=True))
+        for row in connection.execute(query)
+    )
