@@ -36,9 +36,7 @@ Found = Iterator[ops.MigrateOperation]
 def primary_key(pair: Pair, live: Table, comparison: Comparison) -> Found:
     """The columns of the primary key."""
     wanted = (
-        facts.primary_key(pair.spelled)
-        if pair.spelled is not None
-        else tuple(column.name for column in pair.model.primary_key.columns)
+        facts.primary_key(pair.spelled) if pair.spelled is not None else unspelled.primary_key(pair.model)
     )
     have = facts.primary_key(pair.live)
     if wanted != have:

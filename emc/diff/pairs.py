@@ -97,10 +97,10 @@ class Pair:
             have, have_more = facts.column_type(self.live, name, self.dialect)
             # How values are generated is told with the collation, and is another matter.
             return wanted != have or (wanted_more != have_more and not self.generates(column))
-        return alembic() or unspelled.type_differs(
-            self.database.shown_type(facts.type_text(column.type, self.dialect)),
-            facts.column_type(self.live, column.name, self.dialect)[0],
-        )
+        shown = self.database.shown_type(facts.type_text(column.type, self.dialect))
+        there = facts.column_type(self.live, column.name, self.dialect)[0]
+        answer = unspelled.type_differs(shown, there)
+        return alembic() if answer is None else answer
 
     def default_differs(self, column: Column[Any]) -> bool:
         """Whether the server default of *column* differs; generated values are another matter."""
@@ -141,6 +141,8 @@ class Pair:
         if self.spelled is not None:
             # One that the server would not have either is noise; see emc.diff.directives.
             return facts.indexes(self.spelled).get(name, have) != have
+        if unspelled.same_elements(index, find(self.live.indexes, name) or {}, self.dialect):
+            return False
         if alembic():
             return True
         if unspelled.index_is_doubtful(

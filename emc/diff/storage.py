@@ -16,8 +16,8 @@ from emc.diff.text import normal
 from emc.names import ElementKind
 from emc.operations import UnsupportedDifferenceOp
 
-_UNCERTAIN = ("partition_by", "subpartition_by")
-"""Options whose value is SQL, which the server spells its own way."""
+_NAMES = ("engine",)
+"""Options whose value has one name only, which the server does not spell in a way of its own."""
 
 
 def storage(pair: Pair, live: Table, comparison: Comparison) -> Iterator[UnsupportedDifferenceOp]:
@@ -45,11 +45,16 @@ def _options(pair: Pair) -> tuple[str, str]:
         wanted = dict(pair.spelled.options)
     else:
         said = said_options(pair)
-        wanted = {option: value for option, value in said.items() if option in have}
-        for option in _UNCERTAIN:
-            if option in said and have and said[option] != have.get(option):
+        wanted = {}
+        for option, value in said.items():
+            if have.get(option, value).casefold() == value.casefold() and (
+                option in have or option != "partition_by"
+            ):
+                continue
+            if option in _NAMES or option not in have:
+                wanted[option] = value
+            else:
                 pair.notes.not_compared(pair.element(ElementKind.TABLE), option.replace("_", " "))
-                wanted.pop(option, None)
     different = sorted(
         option for option in wanted if wanted[option].casefold() != have.get(option, "").casefold()
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, Index, exc
+from sqlalchemy import CheckConstraint, Column, Index, Table, exc, types
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 from sqlalchemy.schema import DefaultClause
 
@@ -20,8 +20,11 @@ from emc.diff.text import normal, says_something, single_percents
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _LITERALS = (re.compile(r"'(?:[^']|'')*'"), re.compile(r"true|false|null", re.IGNORECASE))
+_TEMPORAL = (types.Date, types.DateTime, types.Time)
+_FILLING = "'0:. "
+"""What the server puts behind a point in time that is told shortly: ``2020-01-01 00:00:00``, ``10:00:00.500``."""
 _TYPE = re.compile(r"(?P<name>[^()]+)(?:\((?P<arguments>.*)\))?(?P<rest>[^()]*)")
-_LETTERS = re.compile(r" CHARACTER SET \w+| COLLATE \S+")
+_LETTERS = re.compile(r" (CHARACTER SET|COLLATE) (\S+)")
 _ATTRIBUTE = re.compile(r" (?:UNSIGNED|ZEROFILL)")
 
 
@@ -53,22 +56,29 @@ def default_differs(
         return False
     if _NUMBER.fullmatch(_bare(mine)) and _NUMBER.fullmatch(_bare(theirs)):
         return float(_bare(mine)) != float(_bare(theirs))
+    if isinstance(column.type, _TEMPORAL) and mine.rstrip(_FILLING) == theirs.rstrip(_FILLING):
+        return None
     # 't' and true may be the same: literals of one kind differ, those of two kinds may not.
     return True if any(kind.fullmatch(mine) and kind.fullmatch(theirs) for kind in _LITERALS) else None
 
 
-def type_differs(wanted: str, live: str) -> bool:
-    """Whether two types of one name have other arguments or attributes: ``VARCHAR(50)`` and ``VARCHAR``."""
-    attributes = [_ATTRIBUTE.findall(text) for text in (wanted, live)]
-    mine, theirs = (
-        _TYPE.fullmatch(_ATTRIBUTE.sub("", _LETTERS.sub("", text)).strip()) for text in (wanted, live)
-    )
-    return (
-        mine is not None
-        and theirs is not None
-        and mine["name"].strip() == theirs["name"].strip()
-        and (_arguments(mine) != _arguments(theirs) or attributes[0] != attributes[1])
-    )
+def type_differs(wanted: str, live: str) -> bool | None:
+    """Whether two types, as a snapshot spells them, are different ones; ``None``: that is not to be seen."""
+    mine, theirs = _LETTERS.sub("", wanted), _LETTERS.sub("", live)
+    if mine == theirs:
+        # A character set or collation that only one side tells may be what holds where nothing is told.
+        said = [dict(_LETTERS.findall(text)) for text in (wanted, live)]
+        return any(said[0][what] != said[1][what] for what in said[0].keys() & said[1].keys())
+    if _ATTRIBUTE.findall(mine) != _ATTRIBUTE.findall(theirs):
+        return True
+    parts = [_TYPE.fullmatch(_ATTRIBUTE.sub("", text).strip()) for text in (mine, theirs)]
+    if None in parts:
+        return None
+    my_match, their_match = parts
+    assert my_match is not None
+    assert their_match is not None
+    same_name = my_match["name"].strip() == their_match["name"].strip()
+    return True if same_name and _arguments(my_match) != _arguments(their_match) else None
 
 
 def _arguments(match: re.Match[str]) -> str:
@@ -76,11 +86,38 @@ def _arguments(match: re.Match[str]) -> str:
     return (match["arguments"] or "").replace(" ", "").removesuffix(",0")
 
 
+def primary_key(model: Table) -> tuple[str, ...]:
+    """The columns of the primary key in the order in which DDL lists them: the one that counts comes first."""
+    key = model.primary_key
+    columns = key.columns_autoinc_first if key._implicit_generated else key.columns  # noqa: SLF001  # as DDL does
+    return tuple(column.name for column in columns)
+
+
 def check_text(check: CheckConstraint, dialect: SQLAlchemyDialect) -> str:
     """The condition of *check* as DDL spells it."""
     compiler = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
     text = compiler.sql_compiler.process(check.sqltext, include_table=False, literal_binds=True)
     return single_percents(text, dialect)
+
+
+def same_elements(index: Index, live: Mapping[str, Any], dialect: SQLAlchemyDialect) -> bool:
+    """Whether an index over more than columns lists the same as *live*, and neither side says anything else."""
+    if all(isinstance(expression, Column) for expression in index.expressions) or index.dialect_kwargs:
+        return False
+    if (
+        live.get("expressions")
+        or live.get("dialect_options")
+        or bool(index.unique) != bool(live.get("unique"))
+    ):
+        return False
+    sorting = live.get("column_sorting") or {}
+    there = [" ".join((name, *sorting.get(name, ()))) for name in live.get("column_names", ())]
+    compiler: Any = dialect.ddl_compiler(dialect, None).sql_compiler  # type: ignore[arg-type]
+    listed = [
+        single_percents(compiler.process(one, include_table=False, literal_binds=True), dialect)
+        for one in index.expressions
+    ]
+    return [normal(one) for one in listed] == [normal(one) for one in there]
 
 
 def index_is_doubtful(

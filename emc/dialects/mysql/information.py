@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, Table, text
+from sqlalchemy.dialects.mysql.reflection import MySQLTableDefinitionParser
 
 from emc.dialects.mysql.flavour import Flavour
 
@@ -48,11 +49,9 @@ SELECT k.table_schema AS of_schema, k.table_name AS of_table, k.constraint_name 
        k.referenced_table_schema AS parent_schema, k.referenced_table_name AS parent,
        k.referenced_column_name AS parent_column, r.update_rule AS on_update, r.delete_rule AS on_delete
   FROM information_schema.key_column_usage k
-  JOIN information_schema.referential_constraints r
-    ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
-   AND r.table_name = k.table_name
- WHERE k.table_schema = {schema} AND k.constraint_schema = {schema} AND r.constraint_schema = {schema}
-   AND k.referenced_table_name IS NOT NULL
+  LEFT JOIN information_schema.referential_constraints r
+    ON r.constraint_schema = {schema} AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name
+ WHERE k.table_schema = {schema} AND k.constraint_schema = {schema} AND k.referenced_table_name IS NOT NULL
 """
 
 _CHECKS = """
@@ -117,8 +116,30 @@ def indexes(connection: Connection, schemas: Sequence[str], flavour: Flavour) ->
 
 
 def foreign_keys(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any]]:
-    """The columns of all foreign keys, in their order."""
-    return sorted(_rows(connection, _FOREIGN_KEYS, schemas), key=lambda row: (row["name"], row["position"]))
+    """The columns of all foreign keys, in their order.
+
+    Who may only SELECT from a table is not told the rules of its foreign keys (MariaDB 10.11.19); SHOW CREATE TABLE
+    tells even that role, so it is asked about such tables, one by one.
+    """
+    rows = _rows(connection, _FOREIGN_KEYS, schemas)
+    hidden = {(row["of_schema"], row["of_table"]) for row in rows if row["on_update"] is None}
+    rules = {place: _rules(connection, *place) for place in sorted(hidden)}
+    for row in rows:
+        if row["on_update"] is None:
+            told = rules[row["of_schema"], row["of_table"]].get(row["name"], {})
+            row["on_update"] = told.get("onupdate") or "RESTRICT"
+            row["on_delete"] = told.get("ondelete") or "RESTRICT"
+    return sorted(rows, key=lambda row: (row["name"], row["position"]))
+
+
+def _rules(connection: Connection, schema: str, table: str) -> dict[str, dict[str, Any]]:
+    """What SHOW CREATE TABLE tells of the foreign keys of a table, by their names."""
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.format_table(Table(table, MetaData(), schema=schema))
+    sql = f"SHOW CREATE TABLE {name}"
+    shown = connection.exec_driver_sql(sql, execution_options={"no_parameters": True}).one()
+    parser = MySQLTableDefinitionParser(connection.dialect, preparer)  # type: ignore[arg-type]
+    return {one["name"]: one for one in parser.parse(str(_plain(shown[1])), None).fk_constraints}
 
 
 def checks(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:

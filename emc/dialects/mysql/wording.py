@@ -21,12 +21,19 @@ _TYPES = {
     "BIT": "BIT(1)",
     "YEAR(4)": "YEAR",
     "DOUBLE PRECISION": "DOUBLE",
+    # But FLOAT where sql_mode has REAL_AS_FLOAT.
+    "REAL": "DOUBLE",
 }
+_SIZED = re.compile(r"(?P<kind>TEXT|BLOB)\((\d+)\)(?P<rest>.*)")
+_SIZES = (("TINY", 0xFF), ("", 0xFFFF), ("MEDIUM", 0xFFFFFF), ("LONG", 0xFFFFFFFF))
+_BYTES = {"TEXT": 4, "BLOB": 1}
+"""How many bytes a character may take: that of a text in utf8mb4, which is what it is in unless somebody says so."""
 _SINGLE = 24
 """Up to how many binary digits a FLOAT has four bytes."""
 
 _NOW = re.compile(r"(?:now|current_timestamp|localtime|localtimestamp)(?:\((\d*)\))?", re.IGNORECASE)
 _ON_UPDATE = re.compile(r"(.*\S)\s+on\s+update\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _NUMBERS = ("TINYINT", "SMALLINT", "MEDIUMINT", "INTEGER", "BIGINT", "DECIMAL", "FLOAT", "DOUBLE")
 
 
@@ -40,7 +47,14 @@ def shown_type(text: str) -> str:
         return text if text.startswith("TINYINT(1)") else f"{match['name']}{match['rest']}"
     if match := _FLOAT.fullmatch(text):
         return f"{'FLOAT' if int(match[1]) <= _SINGLE else 'DOUBLE'}{match['rest']}"
-    return text
+    if match := _SIZED.fullmatch(text):
+        length = int(match[2]) * _BYTES[match["kind"]]
+        size = next((size for size, most in _SIZES if length <= most), "LONG")
+        return f"{size}{match['kind']}{match['rest']}"
+    if text.endswith(" ZEROFILL") and " UNSIGNED" not in text:
+        return f"{text.removesuffix(' ZEROFILL')} UNSIGNED ZEROFILL"
+    # The character set of NATIONAL depends on the version.
+    return text.removeprefix("NATIONAL ") if text.startswith("NATIONAL ") else text
 
 
 def shown_default(text: str, type_text: str, flavour: Flavour) -> str:
@@ -51,7 +65,13 @@ def shown_default(text: str, type_text: str, flavour: Flavour) -> str:
         )
     if text.lower() in ("true", "false") and type_text.startswith(_NUMBERS):
         return str(int(text.lower() == "true"))
-    return _now(text, flavour) or text
+    return _now(text, flavour) or (_literal(text) if text.startswith("'") else text)
+
+
+def _literal(text: str) -> str:
+    """A literal as information_schema shows it, which has no characters beyond the Basic Multilingual Plane."""
+    escaped = text.replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0")
+    return _ASTRAL.sub("?", escaped)
 
 
 def _now(text: str, flavour: Flavour) -> str | None:
