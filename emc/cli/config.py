@@ -27,6 +27,19 @@ _DRIVERS = {
 }
 """By database: the extra of the package that brings a driver, and the driver."""
 
+_PACKAGES = {"MySQLdb": "mysqlclient"}
+"""Drivers whose package is not called like what is imported, by the latter."""
+
+_MEANT = {
+    "postgres": "postgresql+psycopg",
+    "maria": "mariadb+pymysql",
+    "mysql2": "mysql+pymysql",
+    "mysqlclient": "mysql+mysqldb",
+    "mysqldb": "mysql+mysqldb",
+    "pymysql": "mysql+pymysql",
+}
+"""What was probably meant by the beginning of a URL that other tools know, or that names the driver alone."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -137,8 +150,9 @@ def url_of(setting: Setting | None, environment: Mapping[str, str]) -> URL:
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             f"The URL of the database, given by {variable or setting.source}, cannot be parsed.",
-            remedy="Write it like postgresql+psycopg://user:password@host:5432/name or sqlite:///path/to/file.db, with "
-            "special characters of the password percent-encoded.",
+            remedy="Write it like postgresql+psycopg://user:password@host:5432/name, "
+            "mariadb+pymysql://user:password@host:3306/name or sqlite:///path/to/file.db, with special characters of "
+            "the password percent-encoded.",
         ) from error
     if variable is None and url.get_backend_name() == "sqlite" and url.database and setting.source != "--url":
         # Written in a file, a relative path is relative to that file, wherever the command is run.
@@ -158,7 +172,7 @@ def engine_of(url: URL) -> Engine:
     shown = url.render_as_string(hide_password=True)
     known = [dialect.name for dialect in DIALECTS]
     if backend not in known:
-        hint = " Write postgresql+psycopg://…" if backend == "postgres" else ""
+        hint = f" Write {_MEANT[backend]}://…" if backend in _MEANT else ""
         raise UnsupportedDatabaseError(
             f"emc does not know the database {backend!r} of {shown}.",
             remedy=f"It knows {', '.join(known)}.{hint}",
@@ -178,9 +192,13 @@ def engine_of(url: URL) -> Engine:
             remedy=f"Write {backend}+{driver}://…" if driver else f"Write {backend}://…",
         ) from error
     except ImportError as error:
-        remedy = f"pip install {error.name or 'its package'}"
+        package = _PACKAGES.get(error.name or "", error.name or "its package")
+        remedy = f"pip install {package}"
         if extra:
-            remedy = f"pip install emc-migrations[{extra}]   # and write the URL as {backend}+{driver}://…"
+            own = f"   # or pip install {package}" if error.name in _PACKAGES else ""
+            remedy = (
+                f"pip install emc-migrations[{extra}]   # and write the URL as {backend}+{driver}://…{own}"
+            )
         raise ConfigurationError(
             f"The driver of {shown} is not installed: {error}.", remedy=remedy
         ) from error

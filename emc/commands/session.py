@@ -7,10 +7,16 @@ from contextlib import contextmanager
 from itertools import groupby
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from emc.dialects import Dialect, dialect_of
-from emc.errors import DatabaseUnavailableError, PrivilegeError, UnknownOperationError
+from emc.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    EmcError,
+    PrivilegeError,
+    UnknownOperationError,
+)
 from emc.execute import StepEvent, first_line
 from emc.planning import Plan, derive
 from emc.steps import Step
@@ -30,21 +36,36 @@ def reach(engine: Engine, *, may_create: bool = False) -> Dialect:
     :param may_create: whether a database that connecting makes is welcome, as it is to whoever creates its tables.
     :raises UnsupportedDatabaseError: emc does not know the database.
     :raises DatabaseUnavailableError: it cannot be reached, or is not there.
+    :raises ConfigurationError: the driver refuses what the URL says.
     """
     dialect = dialect_of(engine)
+    shown = engine.url.render_as_string(hide_password=True)
     absent = None if may_create else dialect.absent(engine)
+    remedy: str | None = None
     cause: DBAPIError | None = None
     if absent is None:
         try:
-            with engine.connect():
+            with engine.connect() as connection:
                 # A mysql:// URL may lead to MariaDB; now the server has said which it is.
-                return dialect_of(engine)
+                dialect = dialect_of(engine)
+                absent = dialect.no_database(connection)
+                remedy = "Write the name of the database into the URL, after the server's."
         except DBAPIError as error:
             # The URL hides its password; the driver's message names host, port and reason.
-            absent, cause = first_line(error), error
+            absent, remedy, cause = first_line(error), dialect.entry_remedy(error), error
+        except (EmcError, SQLAlchemyError):
+            raise
+        except Exception as error:
+            # Drivers are given what the URL says after its question mark, and fail in their own ways.
+            raise ConfigurationError(
+                f"The driver cannot connect to {shown}: {type(error).__name__}: {error}",
+                remedy="Correct what follows the question mark of the URL, or install what the driver asks for.",
+            ) from error
+        if absent is None:
+            return dialect
     raise DatabaseUnavailableError(
-        f"Cannot reach the database {engine.url.render_as_string(hide_password=True)}: {absent}",
-        remedy="Check the URL, that the server runs, and that this host may connect to it.",
+        f"Cannot reach the database {shown}: {absent}",
+        remedy=remedy or "Check the URL, that the server runs, and that this host may connect to it.",
     ) from cause
 
 

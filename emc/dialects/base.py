@@ -116,6 +116,14 @@ class Dialect(abc.ABC):
         """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
         return None
 
+    def no_database(self, connection: Connection) -> str | None:
+        """Why *connection* works in no database, where a server may be entered without naming one; else ``None``."""
+        return None
+
+    def entry_remedy(self, error: DBAPIError) -> str | None:
+        """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
+        return None
+
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""

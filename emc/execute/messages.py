@@ -20,7 +20,11 @@ from emc.steps import Step
 
 def first_line(error: DBAPIError) -> str:
     """What the database said, without the detail and the context that follow."""
-    lines = str(error.orig).strip().splitlines()
+    said = str(error.orig)
+    match error.orig.args if error.orig else ():
+        case (int(number), str(text)):  # As the drivers of MySQL and MariaDB do.
+            said = f"{text or type(error.orig).__name__} (error {number})"
+    lines = said.strip().splitlines()
     return lines[0] if lines else type(error.orig).__name__
 
 

@@ -1,12 +1,16 @@
 """Which upgrade and which database are meant, and what if that cannot be told?"""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from emc.cli.config import settings
 from tests.cli.conftest import APP, Project
+from tests.mariadb_server import MariaDBServer, make_account, spelled
 
 PASSWORD = "s3cret-Pa55word"
 
@@ -196,6 +200,12 @@ def test_bad_urls_are_not_repeated(sqlite_project: Project, url: str) -> None:
         (f"postgresql+nothing://user:{PASSWORD}@host/name", "configuration-error", "postgresql+psycopg://"),
         (f"postgresql+asyncpg://user:{PASSWORD}@host/name", "configuration-error", "postgresql+psycopg://"),
         (f"postgresql+pg8000://u:{PASSWORD}@h/n", "configuration-error", "emc-migrations[postgresql]"),
+        (f"mysql2://user:{PASSWORD}@host/name", "unsupported-database-error", "mysql+pymysql://"),
+        (f"mysqldb://user:{PASSWORD}@host/name", "unsupported-database-error", "mysql+mysqldb://"),
+        (f"mysql+nothing://user:{PASSWORD}@host/name", "configuration-error", "mysql+pymysql://"),
+        (f"mariadb+aiomysql://user:{PASSWORD}@host/name", "configuration-error", "mariadb+pymysql://"),
+        (f"mariadb+cymysql://u:{PASSWORD}@h/n", "configuration-error", "emc-migrations[mysql]"),
+        (f"mysql+pymysql://u:{PASSWORD}@h/n?connect_timeout=soon", "configuration-error", "question mark"),
         ("sqlite:///file.db?timeout=soon", "configuration-error", "question mark"),
     ],
 )
@@ -204,6 +214,17 @@ def test_databases_and_drivers(sqlite_project: Project, url: str, name: str, sai
     error = refused(sqlite_project, "plan", "--url", url)
     assert error["error"] == name
     assert said in error["remedy"]
+
+
+@pytest.mark.parametrize("url", ["mysql", "mariadb", "mysql+mysqldb"])
+def test_mysqlclient_is_missing(sqlite_project: Project, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL without a driver means mysqlclient to SQLAlchemy; without it, both ways to a driver are told."""
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    error = refused(sqlite_project, "plan", "--url", f"{url}://user:{PASSWORD}@host/name")
+    assert error["error"] == "configuration-error"
+    assert "pip install emc-migrations[mysql]" in error["remedy"]
+    assert f"{url.removesuffix('+mysqldb')}+pymysql://" in error["remedy"]
+    assert "pip install mysqlclient" in error["remedy"]
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -249,3 +270,55 @@ def test_wrong_password(postgresql_url: str, sqlite_project: Project) -> None:
             result = sqlite_project.emc(*command, "--url", url, "--format", form)
             assert PASSWORD not in result.output
             assert result.exit_code in (0, 3)
+
+
+DRIVERS = pytest.mark.parametrize("drivername", ["mysql+pymysql", "mariadb+mysqldb"])
+
+
+@DRIVERS
+def test_unreachable_mariadb(sqlite_project: Project, drivername: str) -> None:
+    """A MariaDB server that does not answer is reported with its URL, the password hidden, and the error's number."""
+    url = spelled(f"mysql://user:{PASSWORD}@127.0.0.1:1/name", drivername)
+    error = refused(sqlite_project, "plan", "--url", url)
+    assert error["error"] == "database-unavailable-error"
+    assert "user:***@127.0.0.1" in error["message"]
+    assert re.search(r"connect.*\(error 200[23]\)$", error["message"])
+    assert "that the server runs" in error["remedy"]
+
+
+@DRIVERS
+def test_mariadb_lets_nobody_in(sqlite_project: Project, mariadb_url: str, drivername: str) -> None:
+    """A wrong password, and a database that is not there or not for the account, are told with their remedies."""
+    server = make_url(spelled(make_account(mariadb_url, "app_owner", "owner"), drivername))
+    for url, number, remedy in (
+        (server.set(password=PASSWORD), 1045, "user and password"),
+        (server.set(username="root", database="emc_nowhere"), 1049, "CREATE DATABASE"),
+        (server.set(database="mysql"), 1044, "grant"),
+    ):
+        error = refused(sqlite_project, "plan", "--url", url.render_as_string(hide_password=False))
+        assert error["error"] == "database-unavailable-error"
+        assert f"(error {number})" in error["message"]
+        assert remedy in error["remedy"]
+
+
+@DRIVERS
+@pytest.mark.parametrize("end", ["", "/", "/?connect_timeout=9"])
+def test_no_database_is_named(
+    sqlite_project: Project, mariadb_server: MariaDBServer, drivername: str, end: str
+) -> None:
+    """MariaDB lets in who names no database; emc asks for its name instead of failing later."""
+    url = spelled(mariadb_server.url(), drivername)
+    error = refused(sqlite_project, "plan", "--url", url + end)
+    assert error["error"] == "database-unavailable-error"
+    assert "names no database" in error["message"]
+    assert "name of the database" in error["remedy"]
+
+
+@DRIVERS
+def test_what_the_driver_does_not_know(sqlite_project: Project, mariadb_url: str, drivername: str) -> None:
+    """An option of the URL that the driver does not know is the URL's fault, and no bug of emc."""
+    url = make_url(spelled(mariadb_url, drivername)).set(query={"colour": "blue"})
+    error = refused(sqlite_project, "plan", "--url", url.render_as_string(hide_password=False))
+    assert error["error"] == "configuration-error"
+    assert "colour" in error["message"]
+    assert "question mark" in error["remedy"]

@@ -15,6 +15,7 @@ from emc.dialects.base import Blocker, Dialect, Failure
 from emc.dialects.mysql import (
     blockers,
     catalog,
+    entry,
     failures,
     fits,
     limits,
@@ -58,6 +59,14 @@ class MySQL(Dialect):
         return bool(engine.dialect.is_mariadb)  # type: ignore[attr-defined]
 
     # -- sessions -----------------------------------------------------------------------------------------------
+
+    def no_database(self, connection: Connection) -> str | None:
+        """See the base class."""
+        return entry.no_database(connection)
+
+    def entry_remedy(self, error: DBAPIError) -> str | None:
+        """See the base class."""
+        return entry.remedy(error)
 
     def open(
         self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
