@@ -55,6 +55,8 @@ class Blocker:
     """Age of its transaction."""
     query: str
     """The first 100 characters of its query."""
+    sure: bool = True
+    """Whether it is known to hold a lock of the table; otherwise the database does not tell, and it may."""
 
 
 class CannotSpellError(Exception):
@@ -72,6 +74,8 @@ class Dialect(abc.ABC):
     """Whether a second session may write while the first one works."""
     indexes_row_values: ClassVar[bool] = True
     """Whether an index serves a comparison of row values, ``(a, b) > (1, 2)``."""
+    builds_end_locked: ClassVar[bool] = False
+    """Whether a build (``LockPolicy.WEAK``) needs a lock at its end, and is lost when that is not to be had."""
     shares_rows: ClassVar[bool] = True
     """Whether a session can keep a row from being taken over while another one updates it (``FOR KEY SHARE``)."""
     separate_enums: ClassVar[bool] = False
@@ -116,14 +120,6 @@ class Dialect(abc.ABC):
         """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
         return None
 
-    def no_database(self, connection: Connection) -> str | None:
-        """Why *connection* works in no database, where a server may be entered without naming one; else ``None``."""
-        return None
-
-    def entry_remedy(self, error: DBAPIError) -> str | None:
-        """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
-        return None
-
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""
@@ -147,6 +143,21 @@ class Dialect(abc.ABC):
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
         """The sessions, other than emc's, that hold locks on tables *keys*; empty where the database cannot tell."""
         return ()
+
+    def long_transactions(self, connection: Connection) -> Sequence[Blocker]:
+        """Transactions, other than emc's, that have been open for longer than a build could wait for them at its end.
+
+        Empty where a build loses nothing by waiting, and where the database does not tell.
+        """
+        return ()
+
+    def knock(self, connection: Connection, key: TableKey) -> None:
+        """Make sure that nobody holds table *key* at this moment, so that a build of *connection* can begin at once.
+
+        :raises DBAPIError: somebody does; :meth:`failure` says ``LOCKED``. Nothing happens where a build that waits for
+            its beginning stalls nobody.
+        """
+        return
 
     def server_version(self, connection: Connection) -> str:
         """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""

@@ -15,7 +15,7 @@ from emc.steps import Step
 
 def in_the_way(engine: Engine, dialect: Dialect, steps: Iterable[Step]) -> tuple[Blocker, ...]:
     """The sessions that hold locks on the tables of *steps*, to be shown to a person."""
-    keys = {key for step in steps for key in _tables(step)}
+    keys = {key for step in steps for key in tables_of(step)}
     try:
         with dialect.reading(engine) as connection:
             return tuple(dialect.blockers(connection, sorted(keys, key=lambda key: key.sort_key)))
@@ -24,7 +24,7 @@ def in_the_way(engine: Engine, dialect: Dialect, steps: Iterable[Step]) -> tuple
         return ()
 
 
-def _tables(step: Step) -> list[TableKey]:
+def tables_of(step: Step) -> list[TableKey]:
     """The tables that the statements of *step* may have to lock."""
     keys = [step.operation.element.table]
     # A foreign key locks the table that it refers to as well.

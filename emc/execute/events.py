@@ -37,6 +37,6 @@ class StepEvent:
     pause: float = 0.0
     """While waiting: seconds until the next attempt."""
     seconds: float = 0.0
-    """When done: how long the attempt took that did it."""
+    """When done: how long the attempt took that did it. While waiting: how long a build had run whose work is lost."""
     reason: str = ""
     """When waiting or failed: what the database said, in one line."""

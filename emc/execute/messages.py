@@ -88,20 +88,29 @@ def unreachable(step: Step, reconnects: int, error: DBAPIError) -> DatabaseUnava
 
 
 def budget_spent(
-    step: Step, attempts: int, seconds: float, blockers: Sequence[Blocker], error: DBAPIError
+    step: Step,
+    attempts: int,
+    seconds: float,
+    blockers: Sequence[Blocker],
+    error: DBAPIError,
+    built: float | None = None,
 ) -> LockBudgetError:
     """The lock was not to be had.
 
     :param seconds: since the first attempt.
+    :param built: for how many seconds the build had run that was lost.
     """
     message = (
         f"{step.operation.description} ({step.id}): no lock in {attempts} attempts within {seconds:.0f} s:"
         f" {first_line(error)}. Everything done before is kept."
     )
+    if built is not None:
+        message += f" The last one built for {built:.0f} s, and met a lock at its end: that work is lost."
     for blocker in blockers:
+        doubt = "" if blocker.sure else " (whether it holds this table, the server does not tell)"
         message += (
-            f"\n  session {blocker.session} of user {blocker.user}, in a transaction for {blocker.seconds:.0f} s:"
-            f" {blocker.query}"
+            f"\n  session {blocker.session} of user {blocker.user}, in a transaction for {blocker.seconds:.0f} s"
+            f"{doubt}: {blocker.query}"
         )
     sessions = ", ".join(blocker.session for blocker in blockers)
     remedy = (

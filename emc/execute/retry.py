@@ -30,7 +30,12 @@ class RetryPolicy:
     blockers_after: int = 3
     """Failed attempts after which the sessions in the way are looked up."""
     doubts: int = 3
-    """How often duplicates that the server may only believe to see are looked for again."""
+    """How often duplicates that the server may only believe to see are looked for again, and how often what was refused
+    is looked up because it may have been done already."""
+    build_patience: float = 300.0
+    """For how long a build is put off at most because of transactions that it would meet at its end."""
+    build_pauses: tuple[float, ...] = (60.0, 120.0, 300.0, 600.0)
+    """Pauses between attempts at a build that lost its work because a lock was not to be had at its end."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
@@ -43,5 +48,8 @@ class RetryPolicy:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after the *attempt*-th attempt failed."""
-        longest = self.pause_first * self.pause_factor ** min(attempt - 1, 60)
-        return min(self.pause_cap, longest) * self.random()
+        return self.longest_pause(attempt) * self.random()
+
+    def longest_pause(self, attempt: int) -> float:
+        """The most that :meth:`pause` answers."""
+        return min(self.pause_cap, self.pause_first * self.pause_factor ** min(attempt - 1, 60))

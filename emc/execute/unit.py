@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from emc.dialects.base import Blocker, Dialect, Failure
 from emc.errors import EmcError, LeaseLostError
-from emc.execute.blockers import in_the_way
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
-from emc.execute.messages import budget_spent, first_line, refused, unreachable, without_result
+from emc.execute.messages import refused, without_result
 from emc.execute.notes import Notes
+from emc.execute.patience import Patience
 from emc.execute.retry import RetryPolicy
 from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
@@ -29,6 +29,19 @@ from emc.steps import LockPolicy, Step, Transaction
 
 FOUND_DONE = "found done after a lost connection"
 """The outcome that the ledger keeps when a connection was lost, and the statements had run all the same."""
+
+
+FOUND_DONE_WHEN_REFUSED = "found done when the server refused to do it again"
+"""The outcome that the ledger keeps when the statements of an earlier attempt, or of an emc that was killed, came to
+their end while they were sent again."""
+
+
+class _PutOffError(Exception):
+    """A build would be lost to transactions that are open for long."""
+
+    def __init__(self, blockers: Sequence[Blocker]) -> None:
+        self.blockers = tuple(blockers)
+        super().__init__()
 
 
 class StartOverError(EmcError):
@@ -114,10 +127,7 @@ class _Unit:
         """By step, the statements that took effect, or may have."""
         self.evidence: Mapping[str, Any] = {}
 
-        self.attempt = 0
-        self.begun = retry.clock()
-        self.attempt_begun = self.begun
-        self.reconnects = self.doubts = 0
+        self.patience = Patience(engine, dialect, retry, report)
         self.announced = False
         self.asking = False
         """The gates are being asked."""
@@ -129,7 +139,11 @@ class _Unit:
         """Statements of ours may have taken effect."""
         self.lost = False
         """A connection was lost while statements of ours were under way."""
+        self.outcome: str | None = None
+        """How it is known that the statements had run, where the server did not say so when they were sent."""
         self.sending: Statement | None = None
+        self.building_since: float | None = None
+        """When a build was sent that has not come back."""
 
     def adopt(self, steps: Sequence[Step]) -> None:
         """Send the statements of *steps* from now on."""
@@ -138,6 +152,10 @@ class _Unit:
         if len(kinds) > 1:
             raise ValueError(f"the steps of one unit meet transactions in several ways: {sorted(kinds)}")
         self.transaction = kinds.pop() if kinds else self.transaction
+        if self.transaction is Transaction.TOGETHER and not self.dialect.transactional_ddl:
+            raise ValueError(
+                f"DDL of {self.dialect.name} commits by itself, so no transaction spans these steps"
+            )
         self.steps.update({step.id: step for step in steps})
         self.queue = statements_of(steps)
 
@@ -153,18 +171,17 @@ class _Unit:
         except EmcError as error:
             self.report_failure(error)
             raise
-        seconds = self.retry.clock() - self.attempt_begun
+        attempt, seconds = self.patience.attempt, self.patience.seconds
         for step in self.steps.values():
             if state is StepState.SKIPPED or self.found(step):
-                self.report(StepEvent(StepState.SKIPPED, step, self.attempt))
+                self.report(StepEvent(StepState.SKIPPED, step, attempt))
             else:
-                self.report(StepEvent(StepState.DONE, step, self.attempt, seconds=seconds))
+                self.report(StepEvent(StepState.DONE, step, attempt, seconds=seconds))
 
     def carry_out(self) -> StepState:
         while True:
-            self.attempt += 1
-            self.attempt_begun = self.retry.clock()
-            self.sending, self.asking = None, False
+            self.patience.begin()
+            self.sending, self.building_since, self.asking = None, None, False
             try:
                 fresh = self.derive_if_stale()
                 if self.transaction is Transaction.AUTOCOMMIT:
@@ -175,10 +192,14 @@ class _Unit:
                     state = self.together(fresh=fresh)
             except DBAPIError as error:
                 self.recover(error)
+            except _PutOffError as held:
+                self.stale = self.by_itself and self.ours and self.rerender is not None
+                self.patience.put_off(self.at, held.blockers)
+                self.patience.take_back()
             else:
                 if state is not None:
                     return state
-                self.attempt -= 1  # Nothing was asked for that could have been refused.
+                self.patience.take_back()
 
     def derive_if_stale(self) -> bool:
         if not self.stale or self.rerender is None:
@@ -230,6 +251,8 @@ class _Unit:
                 else:
                     self.ask_gates(connection)
                     asked = True
+                if self.queue and policy is LockPolicy.WEAK:
+                    self.approach(connection)
                 while self.queue and self.queue[0].policy is policy:
                     one = self.queue[0]
                     self.ours, self.lost = True, False
@@ -238,6 +261,7 @@ class _Unit:
                         continue
                     self.sent.setdefault(one.step.id, []).append(one.sql)
                     self.queue.pop(0)
+                    self.patience.progressed()
         self.sending = None
         if not asked and not self.ours:
             return StepState.SKIPPED
@@ -270,7 +294,7 @@ class _Unit:
         return StepState.DONE
 
     def open(self, transaction: Transaction, locks: LockPolicy) -> AbstractContextManager[Connection]:
-        return self.dialect.open(self.engine, transaction, locks, self.retry.lock_timeout(self.attempt))
+        return self.dialect.open(self.engine, transaction, locks, self.patience.lock_timeout)
 
     def look(self, connection: Connection, *, fresh: bool) -> bool:
         """Whether the catalog shows every result already; sets ``stale`` where it shows some and not others."""
@@ -288,17 +312,28 @@ class _Unit:
     def ask_gates(self, connection: Connection) -> None:
         if not self.announced:
             for step in self.steps.values():
-                self.report(StepEvent(StepState.STARTED, step, self.attempt))
+                self.report(StepEvent(StepState.STARTED, step, self.patience.attempt))
             self.announced = True
         if self.confirm is not None:
             self.asking = True
             self.evidence = self.confirm(connection)
             self.asking = False
 
+    def approach(self, connection: Connection) -> None:
+        """Before a build: those whom it would meet at its end go first, and nobody has to wait for its start."""
+        self.sending = self.queue[0]
+        blockers = self.dialect.long_transactions(connection) if self.patience.puts_off() else ()
+        if blockers:
+            raise _PutOffError(blockers)
+        self.dialect.knock(connection, self.at.operation.element.table)
+
     def send(self, connection: Connection, one: Statement) -> None:
         self.sending = one
+        builds = one.policy is LockPolicy.WEAK and self.dialect.builds_end_locked
+        self.building_since = self.retry.clock() if builds else None
         # As it is: neither % nor : in a literal or an operator may be taken for a parameter.
         connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
+        self.building_since = None
 
     def other_way(self, connection: Connection, one: Statement) -> Statement | None:
         """Send *one*, and answer what to send in its place where the server cannot do it that way."""
@@ -317,38 +352,51 @@ class _Unit:
 
     # -- what went wrong ----------------------------------------------------------------------------------------
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether each statement commits by itself."""
+        return self.transaction in (Transaction.AUTOCOMMIT, Transaction.LOCKED)
+
     def recover(self, error: DBAPIError) -> None:
         """Wait for the next attempt, or raise."""
         failure = self.dialect.failure(error)
         if failure is Failure.DISCONNECTED:
-            self.reconnects += 1
             self.lost = self.lost or self.ours
-            if self.reconnects > self.retry.reconnects:
-                raise unreachable(self.at, self.reconnects, error) from error
-        elif failure is Failure.INTEGRITY and self.at.doubts_duplicates and self.doubts < self.retry.doubts:
-            self.doubts += 1
+            self.patience.reconnect(self.at, error)
+        elif failure is Failure.INTEGRITY and self.at.doubts_duplicates and self.patience.doubts():
+            pass
         elif failure is not Failure.LOCKED:
+            if self.ours and self.was_done():
+                return
             raise refused(failure, self.at, self.statement(error), error) from error
         # What commits by itself may be half done. A transaction is done or not, which the next look tells.
-        by_itself = self.transaction in (Transaction.AUTOCOMMIT, Transaction.LOCKED)
-        self.stale = by_itself and self.ours and self.rerender is not None
-        if not by_itself and failure is Failure.LOCKED:
+        self.stale = self.by_itself and self.ours and self.rerender is not None
+        if not self.by_itself and failure is Failure.LOCKED:
             self.ours = False
-        self.wait(error, failure)
+        built = None if self.building_since is None else self.retry.clock() - self.building_since
+        self.patience.wait(self.at, list(self.steps.values()), error, failure, built)
 
-    def wait(self, error: DBAPIError, failure: Failure) -> None:
-        pause = self.retry.pause(self.attempt)
-        spent = self.retry.clock() - self.begun
-        over = self.attempt >= self.retry.attempts or spent + pause > self.retry.budget
-        blockers: tuple[Blocker, ...] = ()
-        if failure is Failure.LOCKED and (over or self.attempt >= self.retry.blockers_after):
-            blockers = in_the_way(self.engine, self.dialect, list(self.steps.values()))
-        if over:
-            raise budget_spent(self.at, self.attempt, spent, blockers, error) from error
-        self.report(
-            StepEvent(StepState.WAITING, self.at, self.attempt, blockers, pause, reason=first_line(error))
-        )
-        self.retry.sleep(pause)
+    def was_done(self) -> bool:
+        """Whether the catalog shows, now, some of what was refused: then there is less to send.
+
+        A statement goes on running on the server when the connection is lost, or the emc that sent it was killed; it
+        may come to its end between our look and our own statement, which is refused then (MySQL: duplicate column).
+        """
+        if not self.by_itself or not self.patience.looks_again():
+            return False
+        before = [one.step.id for one in self.queue]
+        try:
+            with self.dialect.reading(self.engine) as connection:
+                if all(self.held(connection)):
+                    self.queue = []
+                elif self.rerender is not None:
+                    self.adopt(self.rerender(connection))
+        except DBAPIError:
+            return False  # What the server said first is what a person has to know.
+        if [one.step.id for one in self.queue] == before:
+            return False
+        self.outcome = FOUND_DONE_WHEN_REFUSED
+        return True
 
     @property
     def at(self) -> Step:
@@ -369,11 +417,11 @@ class _Unit:
                 "expects": step.postcondition.expects,
                 "statements": self.sent.get(step.id, []),
                 "evidence": self.evidence.get(step.id, {}),
-                "seconds": round(self.retry.clock() - self.attempt_begun, 3),
-                "attempts": self.attempt,
+                "seconds": round(self.patience.seconds, 3),
+                "attempts": self.patience.attempt,
             }
-            if self.lost:
-                details["outcome"] = FOUND_DONE
+            if self.lost or self.outcome is not None:
+                details["outcome"] = FOUND_DONE if self.lost else self.outcome
             self.notes.add(connection, Event.DONE, step, details)
 
     def found(self, step: Step) -> bool:
@@ -382,13 +430,13 @@ class _Unit:
 
     def report_failure(self, error: EmcError) -> None:
         """Tell whoever watches, and note in the ledger what was tried and why it was given up."""
-        self.report(StepEvent(StepState.FAILED, self.at, self.attempt, reason=error.message))
+        self.report(StepEvent(StepState.FAILED, self.at, self.patience.attempt, reason=error.message))
         if not self.announced or (self.asking and not self.ours):
             return  # Nothing was tried: a gate's no is an answer, and the next one may differ.
         details = {
             "error": error.message,
             "statement": self.sending.sql if self.sending is not None else None,
-            "attempts": self.attempt,
+            "attempts": self.patience.attempt,
         }
         try:
             with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:

@@ -71,6 +71,11 @@ class Course:
 
         dialect.open = opened  # type: ignore[method-assign]
 
+    @property
+    def usual(self) -> Transaction:
+        """How DDL meets transactions here."""
+        return Transaction.TOGETHER if self.dialect.transactional_ddl else Transaction.AUTOCOMMIT
+
     def pause(self, seconds: float) -> None:
         """Let no time pass, and do what is to happen meanwhile."""
         self.pauses.append(seconds)
@@ -123,8 +128,9 @@ class Course:
 
 def make_course(engine: Engine) -> Course:
     """A course with a table of users."""
-    made = Course(engine, dialect_of(engine))
-    made.sql("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+    with engine.connect():  # Only then it is known whether it is MySQL or MariaDB.
+        made = Course(engine, dialect_of(engine))
+    made.sql("CREATE TABLE users (id INTEGER PRIMARY KEY, name VARCHAR(100))")
     made.sql("INSERT INTO users VALUES (1, 'ann'), (2, NULL)")
     made.opened.clear()
     return made
@@ -134,10 +140,30 @@ def has_table(name: str, engine: Engine) -> str:
     """A probe: is there a table *name*?"""
     if engine.dialect.name == "sqlite":
         return f"SELECT count(*) FROM sqlite_master WHERE name = '{name}'"
+    if engine.dialect.name in ("mysql", "mariadb"):
+        schema = "TABLE_SCHEMA = DATABASE()"
+        return f"SELECT count(*) FROM information_schema.TABLES WHERE {schema} AND TABLE_NAME = '{name}'"
     return f"SELECT to_regclass('{name}') IS NOT NULL"
 
 
 STRANGER = Runner("elsewhere", 1, "bob", None)
+
+
+def has_column(name: str, engine: Engine) -> str:
+    """A probe: has users a column *name*?"""
+    schema = "DATABASE()" if engine.dialect.name in ("mysql", "mariadb") else "current_schema()"
+    return (
+        "SELECT count(*) FROM information_schema.columns"
+        f" WHERE table_schema = {schema} AND table_name = 'users' AND column_name = '{name}'"
+    )
+
+
+def has_index(name: str) -> str:
+    """A probe for MariaDB: has users an index *name*?"""
+    return (
+        "SELECT count(*) FROM information_schema.STATISTICS"
+        f" WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'users' AND INDEX_NAME = '{name}'"
+    )
 
 
 def disconnected() -> DBAPIError:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure
 from emc.dialects.mysql import (
     blockers,
@@ -18,6 +19,7 @@ from emc.dialects.mysql import (
     entry,
     failures,
     fits,
+    guards,
     limits,
     options,
     recipes,
@@ -42,6 +44,7 @@ class MySQL(Dialect):
     name: ClassVar[str] = "mysql"
     transactional_ddl: ClassVar[bool] = False
     indexes_foreign_keys: ClassVar[bool] = True
+    builds_end_locked: ClassVar[bool] = True
     shares_rows: ClassVar[bool] = False
     indexes_row_values: ClassVar[bool] = False
     counting: ClassVar[str] = "AUTO_INCREMENT"
@@ -90,6 +93,14 @@ class MySQL(Dialect):
         """See the base class."""
         return blockers.blockers(connection, keys)
 
+    def long_transactions(self, connection: Connection) -> Sequence[Blocker]:
+        """See the base class."""
+        return blockers.long_transactions(connection)
+
+    def knock(self, connection: Connection, key: TableKey) -> None:
+        """See the base class."""
+        blockers.knock(connection, self.flavour, key)
+
     def server_version(self, connection: Connection) -> str:
         """See the base class."""
         return sessions.server_version(connection, self.flavour)
@@ -131,6 +142,36 @@ class MySQL(Dialect):
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """See the base class."""
         return recipes.steps(operations, live, self.flavour)
+
+    # -- guard, prove, drop ---------------------------------------------------------------------------------------
+
+    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+        """See the base class. Sessions are in strict mode, so whatever reads all rows refuses those in the way."""
+        return guards.guarded(operation, live)
+
+    def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
+        """See the base class."""
+        return guards.cannot_guard(operation, claim, live, self.flavour)
+
+    def guarding(self, steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema) -> Guarding:
+        """See the base class. Triggers; for a foreign key the key itself under another name."""
+        return guards.guarding(steps, claims, live, self.flavour)
+
+    def guards(
+        self, connection: Connection, keys: Sequence[TableKey]
+    ) -> Mapping[TableKey, Mapping[str, str]]:
+        """See the base class."""
+        schemas = list(dict.fromkeys(key.schema for key in keys))
+        found = self.read(connection, schemas).tables
+        return {key: found[key].guards for key in keys if key in found}
+
+    def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
+        """See the base class."""
+        return guards.lift(key, names, live)
+
+    def in_doubt(self, connection: Connection) -> frozenset[str]:
+        """See the base class."""
+        return guards.in_doubt(connection, self.flavour)
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """See the base class."""
