@@ -6,6 +6,7 @@ order that does not depend on hashes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -171,13 +172,20 @@ def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, 
         )
         spelled = next(
             (
-                one["name"]
+                _free(str(one["name"]), pair.live)
                 for one in getattr(pair.spelled, side, ())
                 if one[field] == columns and find(getattr(pair.live, side), one["name"]) is None
             ),
             None,
         )
         operation.constraint_name = replaced or spelled
+
+
+def _free(name: str, live: LiveTable) -> str:
+    """*name*, with the number that the server would give it beside an index that is called the same."""
+    taken = {one["name"] for one in (*live.indexes, *live.implied.values(), *live.uniques)}
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 # -- order ---------------------------------------------------------------------------------------------------

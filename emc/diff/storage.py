@@ -44,7 +44,7 @@ def _options(pair: Pair) -> tuple[str, str]:
     if pair.spelled is not None:
         wanted = dict(pair.spelled.options)
     else:
-        said = said_options(pair)
+        said = said_options(pair) if have else {}
         wanted = {}
         for option, value in said.items():
             if have.get(option, value).casefold() == value.casefold() and (

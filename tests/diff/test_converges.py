@@ -557,21 +557,20 @@ def mariadb_constraints(naming: dict[str, str] | None) -> MetaData:
 def mariadb_options() -> MetaData:
     """Models that say how their tables are stored."""
     metadata = MetaData()
-    for number, options in enumerate(
-        (
-            {"engine": "InnoDB"},
-            {"engine": "MyISAM"},
-            {"engine": "Aria", "row_format": "PAGE"},
-            {"charset": "latin1"},
-            {"default_charset": "utf8mb4", "collate": "utf8mb4_bin"},
-            {"character_set": "utf8"},
-            {"row_format": "COMPRESSED", "key_block_size": "8"},
-            {"comment": None},
-            {"auto_increment": "1000"},
-            {"partition_by": "HASH(id)", "partitions": "4"},
-            {"partition_by": "KEY()", "partitions": "2"},
-        )
-    ):
+    stored: tuple[dict[str, str | None], ...] = (
+        {"engine": "InnoDB"},
+        {"engine": "MyISAM"},
+        {"engine": "Aria", "row_format": "PAGE"},
+        {"charset": "latin1"},
+        {"default_charset": "utf8mb4", "collate": "utf8mb4_bin"},
+        {"character_set": "utf8"},
+        {"row_format": "COMPRESSED", "key_block_size": "8"},
+        {"comment": None},
+        {"auto_increment": "1000"},
+        {"partition_by": "HASH(id)", "partitions": "4"},
+        {"partition_by": "KEY()", "partitions": "2"},
+    )
+    for number, options in enumerate(stored):
         Table(
             f"stored {number}",
             metadata,

@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
-from sqlalchemy.types import TypeDecorator
 
 from emc.dialects.mysql.columns import charset_of
 from emc.dialects.mysql.options import CHARSET_OPTIONS, COLLATION_OPTIONS, index_options
@@ -22,6 +21,9 @@ from emc.names import ElementKind
 from emc.schema import LiveTable, column_named
 
 _LETTERS = re.compile(r"(?: CHARACTER SET (?P<charset>\w+))?(?: COLLATE (?P<collation>\w+))?$")
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_SAYS_CHARSET = re.compile(r"^NATIONAL | CHARACTER SET | ASCII\b| UNICODE\b")
+_SAYS_COLLATION = re.compile(r" COLLATE | BINARY\b")
 _AUTOMATIC_CHECK = re.compile(r"CONSTRAINT_\d+")
 
 
@@ -71,7 +73,7 @@ def _may_have(
         return True
     if mine.replace("TINYINT(1)", "TINYINT") != theirs.replace("TINYINT(1)", "TINYINT"):
         return False
-    said = said_letters(declared, dialect)
+    said = _said_letters(declared, dialect)
     return all(
         not is_said or mine_ == theirs_
         for is_said, mine_, theirs_ in zip(said, my_letters, their_letters, strict=True)
@@ -92,19 +94,15 @@ def _split(
     return text[: match.start()], (charset, collation)
 
 
-def said_letters(column: Column[Any], dialect: SQLAlchemyDialect) -> tuple[bool, bool]:
+def _said_letters(column: Column[Any], dialect: SQLAlchemyDialect) -> tuple[bool, bool]:
     """Whether the models say the character set and the collation of *column*, be it for all the table."""
-    type_: Any = column.type.dialect_impl(dialect)
-    while isinstance(type_, TypeDecorator):
-        type_ = type_.impl_instance.dialect_impl(dialect)
-    # NATIONAL, ASCII and UNICODE name a character set; BINARY names a collation.
-    charset = any(getattr(type_, option, None) for option in ("charset", "national", "ascii", "unicode"))
-    charset = charset or type_.__visit_name__ in ("NCHAR", "NVARCHAR")
-    collation = bool(getattr(type_, "collation", None) or getattr(type_, "binary", None))
+    text = _LITERAL.sub("", dialect.type_compiler_instance.process(column.type, type_expression=column))
     options = column.table.dialect_kwargs
     return (
-        charset or any(options.get(f"{dialect.name}_{option}") for option in CHARSET_OPTIONS),
-        collation or any(options.get(f"{dialect.name}_{option}") for option in COLLATION_OPTIONS),
+        _SAYS_CHARSET.search(text) is not None
+        or any(options.get(f"{dialect.name}_{option}") for option in CHARSET_OPTIONS),
+        _SAYS_COLLATION.search(text) is not None
+        or any(options.get(f"{dialect.name}_{option}") for option in COLLATION_OPTIONS),
     )
 
 
@@ -143,13 +141,14 @@ def _check_names(spelled: LiveTable, live: LiveTable, model: Table) -> dict[str,
         for one in live.checks
         if _AUTOMATIC_CHECK.fullmatch(str(one["name"]))
     }
-    taken = {str(one["name"]) for one in (*live.checks, *spelled.checks)} | live.unfinished
+    taken = {str(one["name"]) for one in live.checks} | live.unfinished
     numbered = [
         str(one["name"])
         for one in spelled.checks
         if _AUTOMATIC_CHECK.fullmatch(str(one["name"]))
         and not any(constraint.name == one["name"] for constraint in model.constraints)
     ]
+    taken |= {str(one["name"]) for one in spelled.checks} - set(numbered)
     names: dict[str, str] = {}
     for name in numbered:
         definition = spelled.definitions[ElementKind.CHECK, name]
