@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.jupyterhub import scenario
-from tests.jupyterhub.scenario import Hub
+from tests.jupyterhub.scenario import Hub, hub_at
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +22,8 @@ def old_python() -> Path:
 
 @pytest.fixture
 def empty_hub(old_python: Path, database_url: str) -> Hub:
-    """An empty database that both releases can reach."""
-    return Hub(database_url, old_python)
+    """An empty database that both releases can reach, and emc by the same URL."""
+    return hub_at(database_url)
 
 
 @pytest.fixture

@@ -257,14 +257,27 @@ def schema(url: str) -> dict[str, Any]:
             "foreign keys": _foreign_keys(inspector, table),
             "uniques": sorted(unique["column_names"] for unique in inspector.get_unique_constraints(table)),
             "checks": sorted(check["sqltext"] for check in inspector.get_check_constraints(table)),
-            "indexes": sorted(
-                index["name"] or ""
-                for index in inspector.get_indexes(table)
-                if "duplicates_constraint" not in index
-            ),
+            "indexes": _indexes(inspector, table),
         }
         for table in inspector.get_table_names()
     }
+
+
+def _indexes(inspector: sqlalchemy.Inspector, table: str) -> list[str]:
+    """The names of the indexes that are not told as unique constraints.
+
+    MariaDB makes an index for each foreign key and calls it like that: it is told by its columns.
+    """
+    told = {unique.get("duplicates_index") for unique in inspector.get_unique_constraints(table)}
+    keys = [key["constrained_columns"] for key in inspector.get_foreign_keys(table)]
+    called_like_keys = inspector.dialect.name == "mysql"
+    return sorted(
+        f"of the foreign key on {index['column_names']}"
+        if called_like_keys and index["column_names"] in keys
+        else index["name"] or ""
+        for index in inspector.get_indexes(table)
+        if "duplicates_constraint" not in index and index["name"] not in told
+    )
 
 
 def _foreign_keys(inspector: sqlalchemy.Inspector, table: str) -> list[Any]:

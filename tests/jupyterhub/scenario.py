@@ -26,7 +26,7 @@ HERE: Final = Path(__file__).parent
 
 OLD_RELEASE: Final = "1.5.1"
 NEW_RELEASE: Final = "6.1.1"
-OLD_REQUIREMENTS: Final = (f"jupyterhub=={OLD_RELEASE}", "sqlalchemy==1.4.*", "psycopg2-binary")
+OLD_REQUIREMENTS: Final = (f"jupyterhub=={OLD_RELEASE}", "sqlalchemy==1.4.*", "psycopg2-binary", "pymysql")
 
 
 def new_release_installed() -> bool:
@@ -125,6 +125,11 @@ class Hub:
                 }
         finally:
             engine.dispose()
+
+
+def hub_at(url: str) -> Hub:
+    """The hub of a database, by the URL that its configuration has: both releases know MariaDB as `mysql` only."""
+    return Hub(url.replace("mariadb+", "mysql+", 1), old_python())
 
 
 def run(command: list[str], *, cwd: Path = ROOT, **environment: str) -> Outcome:

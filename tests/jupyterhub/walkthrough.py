@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.jupyterhub.records import Dump, lost
-from tests.jupyterhub.scenario import HERE, NEW_RELEASE, OLD_RELEASE, Hub, old_python, run
+from tests.jupyterhub.scenario import HERE, NEW_RELEASE, OLD_RELEASE, Hub, hub_at, run
+from tests.mariadb_server import MariaDBPool
 from tests.servers import ServerPool
 
 CONFIGURATION: Final = '[tool.emc]\nurl = "env:DATABASE_URL"\n'
@@ -118,17 +119,16 @@ def walk(hub: Hub, directory: Path, write: Callable[[str], object]) -> None:
 def main() -> None:
     """Print the walkthrough."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="postgresql")
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "mariadb"], default="postgresql")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         if arguments.database == "sqlite":
-            hub = Hub(f"sqlite:///{directory}/jupyterhub.sqlite", old_python())
-            walk(hub, Path(directory), print)
+            walk(hub_at(f"sqlite:///{directory}/jupyterhub.sqlite"), Path(directory), print)
             return
-        pool = ServerPool()
+        pool = MariaDBPool() if arguments.database == "mariadb" else ServerPool()
         try:
             with pool.get().database() as url:
-                walk(Hub(url, old_python()), Path(directory), print)
+                walk(hub_at(url), Path(directory), print)
         finally:
             pool.stop()
 
