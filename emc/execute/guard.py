@@ -69,14 +69,14 @@ def _every_way(step: Step) -> list[str]:
 
 
 _HARMLESS = frozenset(
-    {"ANALYZE", "COMMENT", "EXPLAIN", "GRANT", "LOCK", "PRAGMA", "RESET", "SET", "SHOW", "VALUES"}
+    {"ANALYZE", "COMMENT", "EXPLAIN", "GRANT", "LOCK", "PRAGMA", "RESET", "SET", "SHOW", "UNLOCK", "VALUES"}
 )
 _CREATED = frozenset(
     {"TABLE", "INDEX", "TYPE", "TRIGGER", "FUNCTION", "PROCEDURE", "SEQUENCE", "EXTENSION", "VIEW"}
 )
 _WRITES = frozenset({"DELETE", "TRUNCATE", "UPDATE", "INSERT", "MERGE", "REPLACE"})
 
-_ACTIONS = frozenset({"ALGORITHM", "LOCK", "COMMENT", "VALIDATE", "NOWAIT", "WAIT"})
+_ACTIONS = frozenset({"ALGORITHM", "LOCK", "COMMENT", "VALIDATE"})
 """Of ALTER TABLE, besides ADD."""
 _TYPE_CHANGES = frozenset({Kind.ALTER_TYPE, Kind.ADD_ENUM_VALUE})
 _RELAXED = frozenset({ElementKind.CHECK, ElementKind.FOREIGN_KEY})
@@ -96,8 +96,10 @@ def _check(words: Words, step: Step, everything: Sequence[Words]) -> None:
         _check(words, step, everything)
         return
     if verb in _HARMLESS:
-        if verb == "EXPLAIN" and words.holds(_WRITES):
-            raise _Refused("EXPLAIN ANALYZE carries out what it explains")
+        if verb in {"EXPLAIN", "ANALYZE"} and words.holds(_WRITES):
+            raise _Refused("EXPLAIN ANALYZE (MariaDB: ANALYZE) carries out what it explains")
+        if verb == "SET" and words.begins_one_of({"GLOBAL", "PERSIST"}):
+            raise _Refused("SET GLOBAL changes the server for everybody")
         if words.holds({"WRITABLE_SCHEMA"}):
             raise _Refused("PRAGMA writable_schema lets the schema be edited by hand")
         return
@@ -172,6 +174,12 @@ def _check_alter(words: Words, step: Step, everything: Sequence[Words], *, rebui
         return
     if kind not in {"TABLE", "TYPE", "INDEX", "SEQUENCE"}:
         raise _Refused(f"ALTER {kind} is not something that expand knows")
+    if kind == "TABLE":
+        # MariaDB's ALTER TABLE t NOWAIT …, or WAIT 5 …: what follows is the first action.
+        words.skip("NOWAIT")
+        if words.begins("WAIT"):
+            words.next()
+            words.next()
     for action in words.split(","):
         if kind == "TABLE":
             # The name is given to the copy, or it is the copy that gets the name.
@@ -238,6 +246,10 @@ def _check_add(action: Words) -> None:
         }
     ):
         return
+    action.skip("COLUMN")
+    action.skip("IF", "NOT", "EXISTS")
+    if action.begins("("):
+        raise _Refused("ADD (…) adds several columns in a way that emc does not read")
     if action.holds_in_a_row("NOT", "NULL") and not action.holds(
         {"DEFAULT", "GENERATED", "IDENTITY", "AUTO_INCREMENT", "SERIAL", "BIGSERIAL", "SMALLSERIAL"}
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlparse import lexer
@@ -124,13 +124,23 @@ class Words:
 def statements_of(sql: str) -> list[Words]:
     """The statements in *sql*, in every reading of it that a database may have.
 
-    A backslash before a quote keeps a string open on MySQL and in PostgreSQL's ``E'…'``, and does not elsewhere; ``#``
-    begins a comment on MySQL, and is an operator elsewhere. What would be a statement in any reading counts.
+    What would be a statement in any reading counts. The readings differ in what a backslash is, what ``#`` is, and
+    whether ``--`` begins a comment where no white space follows.
     """
-    readings = list(
-        dict.fromkeys([sql, sql.replace("\\", "/"), sql.replace("#", "/"), re.sub(r"[\\#]", "/", sql)])
-    )
+    readings = [sql]
+    for differ in _READINGS:
+        readings = list(dict.fromkeys(read for text in readings for read in differ(text)))
     return [words for reading in readings for words in _parted(_words(reading))]
+
+
+_READINGS: tuple[Callable[[str], tuple[str, str]], ...] = (
+    # Takes the next character's meaning on MySQL (unless NO_BACKSLASH_ESCAPES) and in PostgreSQL's E'…'; or nothing.
+    lambda text: (re.sub(r"\\.", "//", text, flags=re.DOTALL), text.replace("\\", "/")),
+    # A comment on MySQL; or an operator.
+    lambda text: (text, text.replace("#", "/")),
+    # A comment; or, on MySQL, two signs: https://dev.mysql.com/doc/refman/8.4/en/ansi-diff-comments.html
+    lambda text: (text, re.sub(r"--(?=\S)", "- - ", text)),
+)
 
 
 def _words(sql: str) -> list[Word]:
