@@ -69,6 +69,10 @@ class LiveSchema:
     """Labels of enumerated types that exist apart from columns (PostgreSQL), by schema and name of the type."""
     names_taken: Mapping[TableKey, str] = field(default_factory=dict)
     """Views, partitions, tables of extensions: names in use by what emc leaves alone, with what it is."""
+    folds_tables: bool = False
+    """Whether names of tables that differ in case alone are the same (``lower_case_table_names``)."""
+    folds_names: bool = False
+    """Whether names of columns, indexes and constraints that differ in case alone are the same."""
     dependents: Mapping[tuple[TableKey, str | None], Sequence[str]] = field(default_factory=dict)
     """What would stop a drop of a table (``None``) or column: ``"view active_users"``, ``"policy owner_only"``."""
 

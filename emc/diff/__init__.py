@@ -18,6 +18,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 from emc.dialects.base import CannotSpellError, Dialect
 from emc.diff import autogenerate, enumerations, facts
 from emc.diff.aliases import as_models_say
+from emc.diff.case import in_models_case
 from emc.diff.directives import arranged
 from emc.diff.instep import InStep
 from emc.diff.keys import as_models_call
@@ -54,9 +55,9 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
     """
     scope = Scope(upgrade)
     models = {key: table for key, table in upgrade.tables.items() if scope.accepts_table(key)}
-    live = as_models_say(
-        dialect.read(connection, upgrade.schema_names), models, connection.dialect.default_schema_name
-    )
+    live = dialect.read(connection, upgrade.schema_names)
+    live = in_models_case(live, models, connection.dialect)
+    live = as_models_say(live, models, connection.dialect.default_schema_name)
     live = dataclasses.replace(live, tables=_with_keys_as_called(live.tables, models, connection.dialect))
     instep = InStep(connection.dialect, dialect)
 

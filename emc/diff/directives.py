@@ -15,7 +15,7 @@ from alembic.operations import ops
 from emc.diff import facts
 from emc.diff.pairs import Comparison, Pair, find
 from emc.names import ElementKind, TableKey
-from emc.operations import UnsupportedDifferenceOp, table_key
+from emc.operations import SPELLED_TYPE, UnsupportedDifferenceOp, table_key
 from emc.schema import LiveTable
 
 Directive = ops.MigrateOperation
@@ -40,7 +40,7 @@ def arranged(found: Iterable[Directive], comparison: Comparison) -> tuple[Direct
         # A table takes its indexes with it.
         if not (isinstance(operation, ops.DropIndexOp) and table_key(operation) in comparison.removed)
     ]
-    split = [part for operation in kept for part in _split(operation)]
+    split = [part for operation in kept for part in _split(operation, comparison.pairs)]
     _name_the_unnamed(split, comparison.pairs)
     creation = {key: position for position, key in enumerate(comparison.added)}
     return tuple(sorted(split, key=lambda operation: _order(operation, creation, comparison)))
@@ -111,8 +111,8 @@ def _unique(table: LiveTable, name: str) -> object:
 # -- form ----------------------------------------------------------------------------------------------------
 
 
-def _split(operation: Directive) -> Iterator[Directive]:
-    """One operation per change of a column."""
+def _split(operation: Directive, pairs: Mapping[TableKey, Pair]) -> Iterator[Directive]:
+    """One operation per change of a column; that of a type says how the server would show the new one."""
     if not isinstance(operation, ops.AlterColumnOp):
         yield operation
         return
@@ -126,7 +126,7 @@ def _split(operation: Directive) -> Iterator[Directive]:
     if operation.modify_comment is not False:
         changes.append({"modify_comment": operation.modify_comment})
     for change in changes:
-        yield ops.AlterColumnOp(
+        part = ops.AlterColumnOp(
             operation.table_name,
             operation.column_name,
             schema=operation.schema,
@@ -137,6 +137,10 @@ def _split(operation: Directive) -> Iterator[Directive]:
             **change,
             **operation.kw,
         )
+        spelled = pairs[table_key(operation)].spelled
+        if "modify_type" in change and spelled is not None:
+            part.info[SPELLED_TYPE] = spelled.columns[str(operation.column_name)]["type"]
+        yield part
 
 
 def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, Pair]) -> None:

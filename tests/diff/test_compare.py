@@ -454,9 +454,12 @@ from emc.diff import compare
 from emc.upgrade import Upgrade
 from tests.diff.differences import found
 from tests.diff.test_drift import DRIFTS, metadata_of
+from tests.diff.test_drift_mariadb import MARIADB_DRIFTS
 
 engine = sa.create_engine(sys.argv[1])
 drifts = [drift for drift in DRIFTS if engine.dialect.name in drift.on]
+if engine.dialect.name == "mariadb":
+    drifts = MARIADB_DRIFTS
 if sys.argv[2] == "create":
     metadata_of(drifts, "old").create_all(engine)
 metadata = metadata_of(drifts, "new")
@@ -464,7 +467,7 @@ for number in range(20):
     sa.Table(f"more{number}", metadata, sa.Column("id", sa.Integer), sa.Index(f"ix{number}", "id"))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS gone{number} (a INTEGER UNIQUE, b INTEGER UNIQUE)")
-with engine.connect() as connection:
+with dialect_of(engine).reading(engine) as connection:
     print("\\n".join(found(compare(connection, Upgrade(metadata), dialect_of(engine)))))
 """
 

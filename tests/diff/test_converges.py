@@ -557,7 +557,7 @@ def mariadb_constraints(naming: dict[str, str] | None) -> MetaData:
 def mariadb_options() -> MetaData:
     """Models that say how their tables are stored."""
     metadata = MetaData()
-    stored: tuple[dict[str, str | None], ...] = (
+    stored: tuple[dict[str, Any], ...] = (
         {"engine": "InnoDB"},
         {"engine": "MyISAM"},
         {"engine": "Aria", "row_format": "PAGE"},

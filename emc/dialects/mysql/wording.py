@@ -33,6 +33,8 @@ _SINGLE = 24
 
 _NOW = re.compile(r"(?:now|current_timestamp|localtime|localtimestamp)(?:\((\d*)\))?", re.IGNORECASE)
 _ON_UPDATE = re.compile(r"(.*\S)\s+on\s+update\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_DECIMAL = re.compile(r"DECIMAL\(\d+, (\d+)\).*")
+_DIGITS = re.compile(r"(?P<quote>'?)(?P<whole>-?(?:0|[1-9]\d*))(?:\.(?P<fraction>\d*))?(?P=quote)")
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _NUMBERS = ("TINYINT", "SMALLINT", "MEDIUMINT", "INTEGER", "BIGINT", "DECIMAL", "FLOAT", "DOUBLE")
 
@@ -65,7 +67,18 @@ def shown_default(text: str, type_text: str, flavour: Flavour) -> str:
         )
     if text.lower() in ("true", "false") and type_text.startswith(_NUMBERS):
         return str(int(text.lower() == "true"))
+    if match := _DECIMAL.fullmatch(type_text):
+        return _decimal(text, int(match[1]))
     return _now(text, flavour) or (_literal(text) if text.startswith("'") else text)
+
+
+def _decimal(text: str, scale: int) -> str:
+    """A number as the server shows it: with as many digits behind the point as the column has."""
+    match = _DIGITS.fullmatch(text)
+    if match is None or len(match["fraction"] or "") > scale:
+        return text
+    fraction = (match["fraction"] or "").ljust(scale, "0")
+    return f"{match['whole']}.{fraction}" if scale else match["whole"]
 
 
 def _literal(text: str) -> str:
