@@ -391,7 +391,7 @@ class _Unit:
                     self.queue = []
                 elif self.rerender is not None:
                     self.adopt(self.rerender(connection))
-        except DBAPIError:
+        except (DBAPIError, StartOverError):
             return False  # What the server said first is what a person has to know.
         if [one.step.id for one in self.queue] == before:
             return False
