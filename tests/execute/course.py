@@ -129,7 +129,7 @@ class Course:
 def make_course(engine: Engine) -> Course:
     """A course with a table of users."""
     with engine.connect():  # Only then it is known whether it is MySQL or MariaDB.
-        made = Course(engine, dialect_of(engine))
+        made = Course(engine, type(dialect_of(engine))())  # Of its own, since open() is replaced.
     made.sql("CREATE TABLE users (id INTEGER PRIMARY KEY, name VARCHAR(100))")
     made.sql("INSERT INTO users VALUES (1, 'ann'), (2, NULL)")
     made.opened.clear()

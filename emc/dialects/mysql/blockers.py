@@ -15,14 +15,16 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from emc.dialects.base import Blocker, Failure
+from emc.dialects.mysql import sessions
 from emc.dialects.mysql.failures import failure
 from emc.dialects.mysql.flavour import Flavour
-from emc.dialects.mysql.sessions import BUILD_WAIT, own_sessions
 from emc.names import TableKey
 from emc.operations import bare_table
 
 _SHOWN = 5
 """How many sessions are worth naming where none is known to be the one."""
+_LONG = float(sessions.BUILD_WAIT)
+"""Seconds for which a transaction has been open that will not end soon: longer than a build waits for it."""
 _IDLE = "(idle in its transaction)"
 
 # trx_started is in the time zone of the system, whatever that of the session is (seen with MariaDB 10.11.19).
@@ -74,7 +76,7 @@ def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Block
 
 def long_transactions(connection: Connection) -> Sequence[Blocker]:
     """The transactions that are older than a build waits at its end, longest first."""
-    long = [one for one in _blockers(connection, _TRANSACTIONS, sure=False) if one.seconds > BUILD_WAIT]
+    long = [one for one in _blockers(connection, _TRANSACTIONS, sure=False) if one.seconds > _LONG]
     return sorted(long, key=lambda one: -one.seconds)
 
 
@@ -95,7 +97,7 @@ def knock(connection: Connection, flavour: Flavour, key: TableKey) -> None:
     finally:
         if not connection.invalidated:
             connection.exec_driver_sql("UNLOCK TABLES")
-            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {BUILD_WAIT}")
+            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {sessions.BUILD_WAIT}")
 
 
 def _holders(connection: Connection, keys: Sequence[TableKey]) -> frozenset[int] | None:
@@ -112,7 +114,7 @@ def _holders(connection: Connection, keys: Sequence[TableKey]) -> frozenset[int]
 
 
 def _blockers(connection: Connection, query: str, *, sure: bool) -> Iterator[Blocker]:
-    own = own_sessions(connection.engine)
+    own = sessions.own_sessions(connection.engine)
     for session, user, seconds, running in _rows(connection, query):
         if session not in own:
             yield Blocker(str(session), user, float(seconds), running or _IDLE, sure=sure)
