@@ -34,7 +34,7 @@ from emc.changes.types import TypeChanged
 from emc.errors import DeclarationError, Refusal
 from emc.fit import Fit, fit
 from emc.names import Element, ElementKind, TableKey, dotted
-from emc.operations import AlterEnumOp, Operation, UnsupportedDifferenceOp, table_key
+from emc.operations import AlterEnumOp, Kind, Operation, UnsupportedDifferenceOp, table_key
 from emc.schema import LiveSchema, inserts_must_name
 from emc.upgrade import Upgrade
 
@@ -105,7 +105,9 @@ def classify(
         except RefusedError as refused:
             refusals.append(refused.refusal)
     collect(left_behind(tuple(operations.values()), situation))
-    accounted_for = named | keyless | _becoming_constraints(singles)
+    # A foreign key to a retired table goes although nobody has named it.
+    going = {one.element for one in operations.values() if one.kind == Kind.DROP_FOREIGN_KEY}
+    accounted_for = named | going | keyless | _becoming_constraints(singles)
     unmanaged = [
         one
         for one in unmanaged_elements(droppable, removals, live, models)

@@ -103,6 +103,45 @@ def test_elements_of_the_same_name_are_told_apart() -> None:
     assert phases(named) == ([], ["drop-index:users.both"])
 
 
+def called_like_their_column(m: MetaData) -> object:
+    """What MariaDB makes of Column("code", unique=True) and Column("name", CheckConstraint(…))."""
+    return users(
+        C("name", String(9)),
+        C("code", String(9)),
+        partial(CheckConstraint, "name <> ''", name="name"),
+        partial(UniqueConstraint, "code", "name", name="code"),
+    )(m)
+
+
+def test_what_goes_with_a_column_may_be_called_like_it() -> None:
+    """The name of a column means the column, and what is built on it, and bears its name, goes with it."""
+    new = users(C("name", String(9)), partial(CheckConstraint, "name <> ''", name="name"))
+    found = sorted_out(called_like_their_column, new, lambda upgrade, _: upgrade.retire("users.code"))
+    assert phases(found) == ([], ["drop-column:users.code"])
+    assert found.unmanaged == ()
+
+
+def test_name_that_the_models_have_too_needs_a_kind() -> None:
+    """What is called like a column that stays is named with its kind: later the line would name the column."""
+    new = users(C("name", String(9)), C("code", String(9)))
+    found = sorted_out(called_like_their_column, new)
+    assert sorted(one.declare for one in found.unmanaged) == [
+        'upgrade.retire("users.code", kind="unique")',
+        'upgrade.retire("users.name", kind="check")',
+    ]
+    with pytest.raises(DeclarationError, match="ambiguous") as caught:
+        sorted_out(called_like_their_column, new, lambda upgrade, _: upgrade.retire("users.code"))
+    assert 'kind="unique"' in str(caught.value.remedy)
+
+    def paste(upgrade: emc.Upgrade, t: Any) -> None:
+        for one in found.unmanaged:
+            exec(one.declare, {"upgrade": upgrade})
+
+    named = sorted_out(called_like_their_column, new, paste)
+    assert phases(named) == (["drop-check:users.name"], ["drop-unique:users.code"])
+    assert sorted_out(new, new, paste).operations == ()
+
+
 def test_unmanaged_column_that_breaks_inserts_is_refused_until_it_is_declared() -> None:
     """A NOT NULL column without default that the models lack would fail every insert of the new release."""
     old = users(C("name", String(9)), C("must", Integer, nullable=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, select, text
+from sqlalchemy import Engine, MetaData, create_engine, make_url, select, text
 from sqlalchemy.pool import NullPool
 
 import emc
@@ -18,7 +19,7 @@ from emc.errors import ExitCode
 from emc.names import is_own
 from tests.lifecycle.copies import copies
 from tests.lifecycle.pairs_mixed import SHOP
-from tests.lifecycle.rig import ALONE, COMMIT, Rig, rig
+from tests.lifecycle.rig import ALONE, COMMIT, CUT_OFF, CUT_OFF_AFTER, Rig, rig
 from tests.lifecycle.ritual import (
     Release,
     bare,
@@ -30,9 +31,24 @@ from tests.lifecycle.ritual import (
 )
 
 COMMANDS = ("expand", "migrate", "contract")
-WRITING = ("CREATE", "ALTER", "DROP", "COMMENT", "DO", "INSERT", "UPDATE", "DELETE")
+UNCHECKED = "SET STATEMENT foreign_key_checks=0 FOR "
+"""How a statement begins on MariaDB that looks at no row."""
+WRITING = ("CREATE", "ALTER", "DROP", "COMMENT", "DO", "INSERT", "UPDATE", "DELETE", "LOCK")
 STRIDE = 60
 """Every how-manieth other moment is tried; all of them with ``EMC_ALL_MOMENTS=1``."""
+
+
+_MARIADB_TRIGGERS = (
+    "SELECT action_statement FROM information_schema.triggers WHERE trigger_schema = DATABASE()"
+)
+TRIGGERS = {
+    "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    "mariadb": _MARIADB_TRIGGERS,
+    "mysql": _MARIADB_TRIGGERS,
+}
+OWN_TABLES = re.compile(r"emc_(?!guard_|new_)")
+"""What belongs to emc itself in a statement, and not to the user's schema."""
 
 
 @contextmanager
@@ -58,11 +74,7 @@ def state(url: str) -> dict[str, Any]:
             if not is_own(table.name)
         }
         found["views"] = engine.dialect.get_view_names(connection)
-        if engine.dialect.name == "sqlite":
-            triggers = text("SELECT sql FROM sqlite_master WHERE type = 'trigger'")
-        else:
-            triggers = text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
-        found["triggers"] = sorted(connection.execute(triggers).scalars())
+        found["triggers"] = sorted(connection.execute(text(TRIGGERS[engine.dialect.name])).scalars())
         return found
 
 
@@ -75,9 +87,9 @@ def moments_to_try(moments: tuple[str, ...]) -> list[int]:
         return list(range(len(moments)))
 
     def changes(label: str) -> bool:
-        # emc's own tables are among the others; what is built in pg_temp to learn its spelling is rolled back.
-        verb = label.removeprefix(ALONE).split(" ", maxsplit=1)[0].upper()
-        return verb in WRITING and "pg_temp" not in label and "emc_" not in label
+        # emc's own tables are among the others, and so is what is built to learn its spelling and taken away again.
+        verb = label.removeprefix(ALONE).removeprefix(UNCHECKED).split(" ", maxsplit=1)[0].upper()
+        return verb in WRITING and "pg_temp" not in label and OWN_TABLES.search(label) is None
 
     tried = set(range(0, len(moments), STRIDE))
     pending = False
@@ -126,7 +138,7 @@ def test_killed_at_any_moment(database_url: str, command: str, tmp_path: Path) -
         for moment in tried:
             url = copy()
             told = f"killed at {moment} of {len(answer.moments)}, before {answer.moments[moment]}"
-            assert process.run(url, command, kill=moment).status == -signal.SIGKILL, told
+            assert process.run(url, command, moment).status == -signal.SIGKILL, told
             if command != "contract":
                 assert_old_release_works(url)
             again = process.run(url, command)
@@ -135,6 +147,33 @@ def test_killed_at_any_moment(database_url: str, command: str, tmp_path: Path) -
             if moment % STRIDE == 0:
                 with connected(url) as engine:
                     nothing_left_of(command, engine)
+
+
+@pytest.mark.parametrize("interruption", [CUT_OFF, CUT_OFF_AFTER])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_cut_off_at_any_moment(database_url: str, command: str, interruption: str, tmp_path: Path) -> None:
+    """Cut off by the server before or after any statement, the run ends well, or says why and a rerun finishes it."""
+    database = make_url(database_url).get_backend_name()
+    if database == "sqlite":
+        pytest.skip("no server stands between emc and SQLite")
+    if database == "postgresql" and not os.environ.get("EMC_ALL_MOMENTS"):
+        pytest.skip("what a lost connection leaves is rolled back; tried with EMC_ALL_MOMENTS=1")
+    with rig() as process, copies(database_url, tmp_path) as copy:
+        prepared(database_url, command, process)
+        undisturbed = copy()
+        answer = process.run(undisturbed, command)
+        assert (answer.status, answer.output) == (ExitCode.DONE, "")
+        expected = state(undisturbed)
+        for moment in moments_to_try(answer.moments):
+            url = copy()
+            told = f"{interruption} at {moment} of {len(answer.moments)}: {answer.moments[moment]}"
+            first = process.run(url, command, moment, interruption)
+            assert first.status in (ExitCode.DONE, ExitCode.ERROR, ExitCode.LOCK_BUDGET), (told, first.output)
+            assert (first.status == ExitCode.DONE) is (first.output == ""), told
+            if first.status != ExitCode.DONE:
+                again = process.run(url, command)
+                assert (again.status, again.output) == (ExitCode.DONE, ""), told
+            assert state(url) == expected, told
 
 
 def nothing_left_of(command: str, engine: Engine) -> None:

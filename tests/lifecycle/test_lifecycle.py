@@ -12,6 +12,8 @@ from tests.lifecycle import (
     pairs_columns,
     pairs_constraints,
     pairs_indexes,
+    pairs_mariadb,
+    pairs_mariadb_keys,
     pairs_mixed,
     pairs_tables,
     pairs_types,
@@ -19,7 +21,16 @@ from tests.lifecycle import (
 from tests.lifecycle.pairs import Pair
 from tests.lifecycle.ritual import database_of, drop_schemas, run_lifecycle
 
-MODULES = (pairs_tables, pairs_columns, pairs_types, pairs_constraints, pairs_indexes, pairs_mixed)
+MODULES = (
+    pairs_tables,
+    pairs_columns,
+    pairs_types,
+    pairs_constraints,
+    pairs_indexes,
+    pairs_mixed,
+    pairs_mariadb,
+    pairs_mariadb_keys,
+)
 PAIRS: tuple[Pair, ...] = tuple(pair for module in MODULES for pair in module.PAIRS)
 
 
