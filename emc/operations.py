@@ -145,6 +145,8 @@ class Operation:
     because: str | None = None
     """Why the operation is not in an earlier phase, or why there is something to do at all, where that is not
     plain."""
+    allowed: str | None = None
+    """The reason why a person lets it keep others waiting for as long as it takes; ``None``: nobody does."""
 
     @property
     def id(self) -> str:

@@ -209,8 +209,13 @@ class Dialect(abc.ABC):
 
     # -- doing --------------------------------------------------------------------------------------------------
 
-    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
-        """Why this database could not do *operation* without harm to a running system; ``None`` when it can."""
+    def refuse(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
+    ) -> Refusal | None:
+        """Why this database could not do *operation* without harm to a running system; ``None`` when it can.
+
+        :param operations: all of its phase, in their order: what one of them takes away is in nobody's way.
+        """
         return None
 
     @abc.abstractmethod

@@ -28,12 +28,13 @@ class Notes:
 
     def add(self, connection: Connection, event: Event, step: Step, details: Mapping[str, Any]) -> None:
         """Write down what became of *step*, in the transaction of *connection*."""
+        allowed = {} if step.operation.allowed is None else {"allowed": step.operation.allowed}
         entry = Entry(
             event=event,
             release=self._release,
             phase=self._phase,
             operation=step.id,
-            details={**details, "run": self._run},
+            details={**details, **allowed, "run": self._run},
             server=self._dialect.server_version(connection),
             runner=str(self._lease.runner),
         )

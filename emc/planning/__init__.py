@@ -6,7 +6,8 @@ release; it is never stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -78,16 +79,18 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     past = _past(connection, upgrade, dialect)
     classified = classify(diff.directives, upgrade, diff.live, diff.models, past, dialect.fit)
     situation = classified.situation
-    operations = after_their_keys(classified.operations, diff.live, diff.models)
+    operations = allowed(after_their_keys(classified.operations, diff.live, diff.models), upgrade)
     expand = in_order(operations, Phase.EXPAND, diff.live)
     contract = in_order(operations, Phase.CONTRACT, diff.live)
     refusals: list[Refusal] = list(classified.refusals)
-    refusals += filter(None, (dialect.refuse(operation, diff.live) for operation in (*expand, *contract)))
+    everything = (*expand, *contract)
+    refusals += filter(None, (dialect.refuse(operation, diff.live, everything) for operation in everything))
     if refusals:
         raise PlanRefusedError(refusals)
     work = all_work(upgrade, diff.live)
     notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
     notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
+    notes += idle_allowances(everything, upgrade)
     return Plan(
         dialect=dialect.name,
         release=upgrade.release,
@@ -99,6 +102,24 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
         unmanaged=classified.unmanaged,
         notes=tuple(notes),
     )
+
+
+def allowed(operations: Iterable[Operation], upgrade: Upgrade) -> list[Operation]:
+    """*operations*, those that a person allows to keep others waiting with the reason for it."""
+    reasons = {one.operation: one.reason for one in upgrade.allowances}
+    return [dataclasses.replace(one, allowed=reasons.get(one.id)) for one in operations]
+
+
+def idle_allowances(operations: Iterable[Operation], upgrade: Upgrade) -> Iterator[Note]:
+    """Allowances for operations that the plan does not hold: done, or never to be done here."""
+    ids = {one.id for one in operations}
+    for one in upgrade.allowances:
+        if one.operation not in ids:
+            yield Note(
+                "nothing-left",
+                one.operation,
+                f"allow at {one.place} has nothing left to do in this database: its plan holds no such operation.",
+            )
 
 
 def _past(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Past:

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Column, ColumnElement, MetaData, Table
+from sqlalchemy import Column, MetaData, Table
 
 from emc.errors import DeclarationError
-from emc.names import ElementKind, TableKey, is_own, split_dotted
+from emc.names import TableKey, is_own
 from emc.upgrade.declarations import (
+    Allow,
     DataMigration,
     Declaration,
     Deduplicate,
@@ -26,9 +26,12 @@ from emc.upgrade.declarations import (
     RowFunction,
     Where,
 )
+from emc.upgrade.declared import Declared
+from emc.upgrade.given import clause_of, element_kind, key_of, name_of, parts_of, soak_of
 from emc.upgrade.targets import caller, column_of, table_of
 
 __all__ = [
+    "Allow",
     "DataMigration",
     "Declaration",
     "Deduplicate",
@@ -41,11 +44,9 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=RowFunction)
-_SOAK = re.compile(r"(\d+)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Upgrade:
+class Upgrade(Declared):
     """The target metadata of a release, plus what its models cannot express.
 
     :param metadata: the :class:`~sqlalchemy.MetaData` of the models, or several of them.
@@ -73,7 +74,7 @@ class Upgrade:
         self.include_name = include_name
         self.include_object = include_object
         self.place = caller()
-        self._declarations: list[Declaration] = []
+        super().__init__()
 
     # -- what the models say ------------------------------------------------------------------------------------
 
@@ -110,48 +111,6 @@ class Upgrade:
         named = self.schemas if self.schemas is not None else {k.schema for k in self.tables if k.schema}
         return (None, *sorted(named))
 
-    # -- what people say ----------------------------------------------------------------------------------------
-
-    @property
-    def declarations(self) -> tuple[Declaration, ...]:
-        """Every declaration, in the order in which they were made."""
-        return tuple(self._declarations)
-
-    def _of(self, kind: type[_D]) -> Iterator[_D]:
-        return (declaration for declaration in self._declarations if isinstance(declaration, kind))
-
-    @property
-    def removals(self) -> tuple[Removal, ...]:
-        """Every ``retire`` and ``discard``."""
-        return tuple(self._of(Removal))
-
-    @property
-    def data_migrations(self) -> tuple[DataMigration, ...]:
-        """Every ``data_migration``."""
-        return tuple(self._of(DataMigration))
-
-    def fill_of(self, key: TableKey, column: str) -> Fill | None:
-        """The ``fill`` of a column, if there is one."""
-        for fill in self._of(Fill):
-            if _key(fill.column.table) == key and fill.column.name == column:
-                return fill
-        return None
-
-    @property
-    def fills(self) -> tuple[Fill, ...]:
-        """Every ``fill``."""
-        return tuple(self._of(Fill))
-
-    @property
-    def deduplications(self) -> tuple[Deduplicate, ...]:
-        """Every ``deduplicate``."""
-        return tuple(self._of(Deduplicate))
-
-    @property
-    def orphan_rules(self) -> tuple[Orphans, ...]:
-        """Every ``orphans``."""
-        return tuple(self._of(Orphans))
-
     # -- declarations -------------------------------------------------------------------------------------------
 
     def fill(self, column: Any, value: Any) -> None:
@@ -166,20 +125,20 @@ class Upgrade:
         column = self._known(column_of(column, place), place)
         if column.nullable:
             raise DeclarationError(
-                f"{_name(column)} may be NULL in the models, so rows without a value are complete as they are.",
+                f"{name_of(column)} may be NULL in the models, so rows without a value are complete as they are.",
                 places=[place],
                 remedy="Make the column NOT NULL, or move the data with @upgrade.data_migration(...).",
             )
         if value is None:
             raise DeclarationError(
-                f"{_name(column)} is NOT NULL, so NULL cannot fill it.",
+                f"{name_of(column)} is NOT NULL, so NULL cannot fill it.",
                 places=[place],
                 remedy="Give a constant, a SQL expression or a function of the row.",
             )
-        existing = self.fill_of(_key(column.table), column.name)
+        existing = self.fill_of(key_of(column.table), column.name)
         if existing is not None:
             raise DeclarationError(
-                f"{_name(column)} is filled twice.",
+                f"{name_of(column)} is filled twice.",
                 places=[existing.place, place],
                 remedy="Keep one of the two.",
             )
@@ -210,11 +169,11 @@ class Upgrade:
             Retire(
                 place=place,
                 target=target,
-                parts=_parts(target, place),
-                kind=_element_kind(kind, place),
+                parts=parts_of(target, place),
+                kind=element_kind(kind, place),
                 after=tuple(self._migration_name(one, place) for one in after),
                 since=since,
-                soak=_soak(soak, place),
+                soak=soak_of(soak, place),
             )
         )
 
@@ -237,10 +196,28 @@ class Upgrade:
             Discard(
                 place=place,
                 target=target,
-                parts=_parts(target, place),
-                kind=_element_kind(kind, place),
+                parts=parts_of(target, place),
+                kind=element_kind(kind, place),
                 reason=reason,
             )
+        )
+
+    def allow(self, operation: str, *, reason: str) -> None:
+        """Let an operation keep the application waiting that emc refuses to plan because of what it would cost.
+
+        :param operation: the id of the step as the refusal gives it, e.g. ``"alter-type:orders.price"``.
+        :param reason: who agreed to it, and when it is to run; kept in the ledger.
+        :raises DeclarationError: no reason is given, or the operation is allowed already.
+        """
+        place = caller()
+        if not reason.strip():
+            raise DeclarationError(
+                f"allow({operation!r}) gives no reason.",
+                places=[place],
+                remedy=f'upgrade.allow("{operation}", reason="who agreed to it, and when it is to run")',
+            )
+        self._once(
+            Allow(place, operation, reason), operation, {one.operation: one for one in self.allowances}
         )
 
     def deduplicate(self, *columns: Any, keep: Any) -> None:
@@ -253,7 +230,7 @@ class Upgrade:
         place = caller()
         resolved = self._columns(columns, place)
         order = tuple(keep) if isinstance(keep, (tuple, list)) else (keep,)
-        declared = Deduplicate(place, resolved, tuple(_clause(one, place) for one in order))
+        declared = Deduplicate(place, resolved, tuple(clause_of(one, place) for one in order))
         self._once(declared, declared.name, {d.name: d for d in self._of(Deduplicate)})
 
     def orphans(self, *columns: Any, action: Literal["set null", "delete"]) -> None:
@@ -273,7 +250,7 @@ class Upgrade:
             )
         if action == "set null" and not any(column.nullable for column in resolved):
             raise DeclarationError(
-                f"{_name(resolved[0])} is NOT NULL in the models, so its orphans cannot be set to NULL.",
+                f"{name_of(resolved[0])} is NOT NULL in the models, so its orphans cannot be set to NULL.",
                 places=[place],
                 remedy='Give action="delete", or make the column nullable.',
             )
@@ -308,9 +285,9 @@ class Upgrade:
         table = None if isinstance(target, str) else table_of(target, place)
         if table is not None:
             self._known_table(table, place)
-            key = _key(table)
+            key = key_of(table)
         else:
-            parts = _parts(target, place)
+            parts = parts_of(target, place)
             key = TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
             table = self.tables.get(key)
         after_names = tuple(self._migration_name(one, place) for one in after)
@@ -359,9 +336,9 @@ class Upgrade:
     # -- helpers of the declarations ----------------------------------------------------------------------------
 
     def _known_table(self, table: Table, place: str) -> None:
-        if self.tables.get(_key(table)) is not table:
+        if self.tables.get(key_of(table)) is not table:
             raise DeclarationError(
-                f"Table {_key(table)} is not in the metadata of this upgrade.",
+                f"Table {key_of(table)} is not in the metadata of this upgrade.",
                 places=[place, self.place],
                 remedy="Give its MetaData to Upgrade too, or name a table of this metadata.",
             )
@@ -379,98 +356,3 @@ class Upgrade:
                 remedy="Give one or more columns of the same table.",
             )
         return columns
-
-    def _migration_name(self, given: Any, place: str) -> str:
-        if isinstance(given, str):
-            return given
-        for migration in self._of(DataMigration):
-            if migration.function is given:
-                return migration.name
-        raise DeclarationError(
-            f"after={given!r} is not a data migration of this upgrade.",
-            places=[place],
-            remedy="Declare it above with @upgrade.data_migration(...), or give its name.",
-        )
-
-    def _once(self, declared: Declaration, name: str, others: Mapping[str, Declaration]) -> None:
-        if name in others:
-            raise DeclarationError(
-                f"{declared.verb} {name} is declared twice.",
-                places=[others[name].place, declared.place],
-                remedy="Keep one of the two, or give one another name.",
-            )
-        self._declarations.append(declared)
-
-    def _remove(self, removal: Removal) -> None:
-        for other in self.removals:
-            if other.parts == removal.parts and (
-                not other.kind or not removal.kind or other.kind is removal.kind
-            ):
-                raise DeclarationError(
-                    f"{removal.target} is named by {other.verb} and by {removal.verb}.",
-                    places=[other.place, removal.place],
-                    remedy="Keep one of the two; kind= tells elements of the same name apart.",
-                )
-        self._declarations.append(removal)
-
-
-_D = TypeVar("_D", bound=Declaration)
-
-
-def _key(table: Any) -> TableKey:
-    return TableKey(table.schema, table.name)
-
-
-def _name(column: Column[Any]) -> str:
-    return f"{_key(column.table)}.{column.name}"
-
-
-def _parts(target: str, place: str) -> tuple[str, ...]:
-    try:
-        parts = split_dotted(target)
-    except ValueError as error:
-        raise DeclarationError(f"{error}.", places=[place], remedy='Write it like "users.name".') from None
-    if len(parts) > 3:
-        raise DeclarationError(
-            f"{target!r} has more than three parts.",
-            places=[place],
-            remedy='Write it like "billing.users.name"; a part that holds a dot goes in double quotes.',
-        )
-    return parts
-
-
-def _element_kind(kind: str | None, place: str) -> ElementKind | None:
-    if kind is None:
-        return None
-    try:
-        return ElementKind(kind)
-    except ValueError:
-        raise DeclarationError(
-            f"kind={kind!r} is not a kind of element.",
-            places=[place],
-            remedy=f"Give one of {', '.join(repr(str(one)) for one in ElementKind)}.",
-        ) from None
-
-
-def _soak(soak: str | dt.timedelta, place: str) -> dt.timedelta:
-    if isinstance(soak, dt.timedelta):
-        return soak
-    match = _SOAK.fullmatch(soak.strip())
-    if match is None:
-        raise DeclarationError(
-            f"soak={soak!r} is not a length of time.",
-            places=[place],
-            remedy='Give a number and a unit (s, m, h, d, w), e.g. soak="24h".',
-        )
-    return dt.timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
-
-
-def _clause(given: Any, place: str) -> ColumnElement[Any]:
-    element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
-    if not isinstance(element, ColumnElement):
-        raise DeclarationError(
-            f"keep={given!r} is not an order.",
-            places=[place],
-            remedy="Give a column or an order such as User.id.desc().",
-        )
-    return element

@@ -85,6 +85,16 @@ class Discard(Removal):
 
 
 @dataclass(frozen=True, eq=False)
+class Allow(Declaration):
+    """An operation that may keep the application waiting for as long as it takes."""
+
+    verb = "allow"
+    operation: str
+    """Its id, e.g. ``alter-type:orders.price``."""
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
 class Deduplicate(Declaration):
     """Rows that a new unique constraint or index would not allow: all but the first of each group are deleted."""
 

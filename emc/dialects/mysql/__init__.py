@@ -135,9 +135,11 @@ class MySQL(Dialect):
 
     # -- doing --------------------------------------------------------------------------------------------------
 
-    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+    def refuse(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
+    ) -> Refusal | None:
         """See the base class."""
-        return limits.refuse(operation, live, self.flavour)
+        return limits.refuse(operation, live, self.flavour, operations)
 
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """See the base class."""
@@ -175,7 +177,7 @@ class MySQL(Dialect):
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """See the base class."""
-        return limits.missing_privileges(connection, steps)
+        return limits.missing_privileges(connection, steps, self.flavour)
 
 
 class MariaDB(MySQL):

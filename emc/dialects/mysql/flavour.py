@@ -12,6 +12,28 @@ class Flavour:
 
     title: str
     """How people call it."""
+    is_mariadb: bool = True
+    """Which of SQLAlchemy's two it is."""
+    recent_version: tuple[int, ...] = (10, 11)
+    """What to go by where the server's version is not known."""
+    knows_nocopy: bool = True
+    """Whether an in-place change can be asked for that leaves the rows where they are (``ALGORITHM=NOCOPY``); MySQL has
+    no such word, its INPLACE stands for both (its manual, "Online DDL Operations")."""
+    sets_for_statement: bool = True
+    """Whether a variable can be set for one statement (``SET STATEMENT … FOR …``); MySQL's hint ``SET_VAR`` is for
+    queries only (its manual, "Variable-Setting Hint Syntax")."""
+    grows_short_text: bool = True
+    """Whether text of at most 127 bytes grows to any length at once (10.11.19: 31 → 100 characters of utf8mb4 INSTANT,
+    32 → 100 COPY). MySQL: only while the length takes one byte before and after (its manual, "Online DDL
+    Operations")."""
+    changes_collation_in_place: bool = True
+    """Whether a column gets another collation of its character set without a copy (seen with 10.11.19)."""
+    quotes_now: bool = False
+    """Whether ``SET DEFAULT`` takes CURRENT_TIMESTAMP only in parentheses, as an expression, which is then not shown as
+    the plain one (MySQL manual, "ALTER TABLE Statement")."""
+    needs_references: bool = False
+    """Whether a foreign key asks for the privilege REFERENCES on its parent: MySQL (its manual, "FOREIGN KEY
+    Constraints"); MariaDB 10.11.19 does not."""
     shortest_lock_wait: int = 0
     """The least ``lock_wait_timeout``, in seconds: MariaDB's is 0, which is not to wait (since 10.3, seen with
     10.11.19); MySQL's is 1 (its manual, "Server System Variables")."""
@@ -45,6 +67,14 @@ MARIADB = Flavour(
 )
 MYSQL = Flavour(
     title="MySQL",
+    is_mariadb=False,
+    recent_version=(8, 4),
+    knows_nocopy=False,
+    sets_for_statement=False,
+    grows_short_text=False,
+    changes_collation_in_place=False,
+    quotes_now=True,
+    needs_references=True,
     shortest_lock_wait=1,
     session_settings={"max_execution_time": 0},
     checks_name_tables=False,

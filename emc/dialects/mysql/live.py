@@ -27,7 +27,7 @@ class ColumnText:
     collation: str | None = None
     """``COLLATION_NAME``; ``None`` for what is no text."""
     default: str | None = None
-    """As it stands behind DEFAULT: ``'x'``, ``current_timestamp()``, ``(uuid())``; ``None``: no such clause, or NULL."""
+    """As it stands behind DEFAULT: ``'x'``, ``current_timestamp()``, ``(uuid())``; ``None``: none, or NULL."""
     on_update: str | None = None
     """As it stands behind ON UPDATE: ``current_timestamp(6)``."""
     auto_increment: bool = False

@@ -133,7 +133,9 @@ class PostgreSQL(Dialect):
 
     # -- doing --------------------------------------------------------------------------------------------------
 
-    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+    def refuse(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
+    ) -> Refusal | None:
         """Why *operation* would stall or break a running system; ``None`` when it would not."""
         return limits.refuse(Ground(operation, live))
 

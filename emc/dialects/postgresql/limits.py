@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -109,8 +110,19 @@ def refuse(ground: Ground) -> Refusal | None:
         refusal = _hangs_on(ground)
         if refusal is not None:
             return refusal
+    if kind == Kind.ALTER_TYPE and (refusal := _enumerating(ground)) is not None:
+        return refusal
+    if ground.operation.allowed is None and (refusal := _costs(ground)) is not None:
+        allow = f'upgrade.allow("{ground.operation.id}", reason="who agreed, and when it runs")'
+        return dataclasses.replace(refusal, remedy=f"{refusal.remedy}\nOr let them wait: {allow}")
+    return None
+
+
+def _costs(ground: Ground) -> Refusal | None:
+    """Why the operation would keep others waiting for long, which a person may allow."""
+    kind = ground.operation.kind
     if kind == Kind.ALTER_TYPE:
-        return _enumerating(ground) or _rewriting_type(ground)
+        return _rewriting_type(ground)
     if kind == Kind.ADD_COLUMN:
         return _rewriting_column(ground)
     if kind == Kind.REMOVE_ENUM_VALUE:

@@ -59,7 +59,9 @@ class SQLite(Dialect):
         """See the base class. The scratch place is a database in memory, so nothing can forbid it."""
         return catalog.spell(tables)
 
-    def refuse(self, operation: Operation, live: LiveSchema) -> Refusal | None:
+    def refuse(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
+    ) -> Refusal | None:
         """See the base class."""
         return planning.refusal_of(operation, live)
 
