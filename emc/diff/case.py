@@ -8,6 +8,7 @@ have for them.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -15,9 +16,11 @@ from sqlalchemy import Table
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 
 from emc.diff.pairs import final_name
-from emc.names import TableKey
+from emc.names import ElementKind, TableKey
 from emc.schema import LiveSchema, LiveTable
 
+_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`((?:[^`]|``)+)`", re.DOTALL)
+"""A literal, or a name in quotes."""
 _S = TypeVar("_S", bound=LiveSchema)
 _Names = Mapping[str, str]
 
@@ -83,6 +86,9 @@ def _renamed(
     def listed(names: Iterable[str | None], by: _Names = own) -> list[Any]:
         return [by.get(name, name) if name is not None else None for name in names]
 
+    def text(sql: str) -> str:
+        return _QUOTED.sub(lambda match: f"`{own.get(match[1], match[1])}`" if match[1] else match[0], sql)
+
     foreign_keys: list[Any] = []
     for one in table.foreign_keys:
         parent = TableKey(one["referred_schema"], one["referred_table"])
@@ -96,9 +102,12 @@ def _renamed(
                 "referred_columns": listed(one["referred_columns"], columns.get(parent, {})),
             }
         )
-    reflected: dict[str, Any] = {
-        own.get(name, name): {**column, "name": own.get(name, name)} for name, column in table.columns.items()
-    }
+    reflected: dict[str, Any] = {}
+    for name, column in table.columns.items():
+        reflected[own.get(name, name)] = called_column = {**column, "name": own.get(name, name)}
+        if computed := column.get("computed"):
+            called_column["computed"] = {**computed, "sqltext": text(computed["sqltext"])}
+    checks: list[Any] = [{**check, "sqltext": text(check["sqltext"])} for check in table.checks]
     primary_key: Any = table.primary_key and {
         **table.primary_key,
         "constrained_columns": listed(table.primary_key["constrained_columns"]),
@@ -125,6 +134,11 @@ def _renamed(
         foreign_keys=tuple(foreign_keys),
         indexes=tuple(map(keyed, table.indexes)),
         uniques=tuple(map(keyed, table.uniques)),
+        checks=tuple(checks),
+        definitions={
+            (kind, own.get(name, name) if kind is ElementKind.COLUMN else name): text(definition)
+            for (kind, name), definition in table.definitions.items()
+        },
         implied={name: keyed(one) for name, one in table.implied.items()},
     )
 

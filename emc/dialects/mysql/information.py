@@ -136,8 +136,7 @@ def _rules(connection: Connection, schema: str, table: str) -> dict[str, dict[st
     """What SHOW CREATE TABLE tells of the foreign keys of a table, by their names."""
     preparer = connection.dialect.identifier_preparer
     name = preparer.format_table(Table(table, MetaData(), schema=schema))
-    sql = f"SHOW CREATE TABLE {name}"
-    shown = connection.exec_driver_sql(sql, execution_options={"no_parameters": True}).one()
+    shown = connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()
     parser = MySQLTableDefinitionParser(connection.dialect, preparer)  # type: ignore[arg-type]
     return {one["name"]: one for one in parser.parse(str(_plain(shown[1])), None).fk_constraints}
 
