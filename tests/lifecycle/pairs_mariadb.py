@@ -404,3 +404,11 @@ TYPES = (
 
 
 PAIRS = (*COLUMNS, *TYPES)
+
+SPELLED = tuple(
+    pair
+    for pair in PAIRS
+    if pair.name
+    in ("mariadb-filled-every-type", "mariadb-columns-of-every-type", "mariadb-column-keeps-the-rest")
+)
+"""Pairs in which the drivers, or SQLAlchemy's two dialects for MariaDB, might differ."""
