@@ -117,7 +117,7 @@ GUIDES = [
         INSERT INTO users VALUES (1, 'Ada', '[1]'), (2, 'Grace', NULL);
         INSERT INTO postal_addresses VALUES (7, 1, 'here');
         """,
-        "SELECT users.id, full_name, CAST(settings AS VARCHAR(9)), line FROM users LEFT JOIN addresses "
+        "SELECT users.id, full_name, TRIM(CAST(settings AS CHAR(9))), line FROM users LEFT JOIN addresses "
         "ON user_id = users.id ORDER BY 1",
         [(1, "Ada", "[1]", "here"), (2, "Grace", None, None)],
     ),
@@ -136,7 +136,7 @@ def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_guide(guide: Guide, engine: Engine, module: ModuleType, tmp_path: Path) -> None:
     """The declarations of a guide take an old database to its end, and the rows are what the guide promises."""
-    key = "SERIAL" if engine.dialect.name == "postgresql" else "INTEGER"
+    key = {"postgresql": "SERIAL", "sqlite": "INTEGER"}.get(engine.dialect.name, "INTEGER AUTO_INCREMENT")
     with engine.begin() as connection:
         for statement in guide.old.format(id=f"id {key} NOT NULL PRIMARY KEY").split(";")[:-1]:
             connection.exec_driver_sql(statement)
