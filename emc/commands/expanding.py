@@ -8,12 +8,12 @@ from sqlalchemy import Connection, Engine
 
 from emc.commands.plainly import plainly
 from emc.commands.results import PhaseReport
-from emc.commands.session import Report, chosen, demand_privileges, nobody, planned, reach, units
+from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
 from emc.dialects import Dialect
 from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, is_unwatched, watch
 from emc.phases import Phase
-from emc.planning import derive
+from emc.planning import Plan, derive, render
 from emc.state.lease import LOCK_TIMEOUT, acquire
 from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
@@ -44,7 +44,8 @@ def expand(
     """
     dialect = reach(engine, may_create=not dry_run)
     with planned(upgrade, engine, dialect) as (connection, derived):
-        steps = chosen(derived.expand, only, derived.names)
+        check_names(only, derived.names)
+        steps = _chosen(derived, dialect, only)
         retiring = [step.operation for step in derived.contract]
         unwatched = is_unwatched(retiring, connection, Scope(derived, dialect))
         if dry_run or not (steps or unwatched):
@@ -53,7 +54,7 @@ def expand(
     with acquire(engine, dialect, command="emc expand") as lease:
         # Another runner may have been at work until a moment ago.
         with planned(upgrade, engine, dialect) as (_, derived):
-            steps = tuple(step for step in derived.expand if not only or step.id in only)
+            steps = _chosen(derived, dialect, only)
         done: list[str] = []
         for unit in units(steps):
             run_unit(
@@ -73,6 +74,15 @@ def expand(
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, Scope(derived, dialect))
         return PhaseReport(Phase.EXPAND, steps, tuple(done))
+
+
+def _chosen(derived: Plan, dialect: Dialect, only: Sequence[str]) -> tuple[Step, ...]:
+    """The steps that *only* names; all of them when it names none."""
+    if not only:
+        return derived.expand
+    # As if nothing else were to do: a step may share its statement with others.
+    operations = [step.operation for step in derived.expand if step.id in only]
+    return render(dialect, operations, derived.situation)
 
 
 def again(

@@ -76,17 +76,6 @@ def planned(upgrade: Upgrade, engine: Engine, dialect: Dialect) -> Iterator[tupl
         yield connection, derive(connection, upgrade, dialect)
 
 
-def chosen(steps: Sequence[Step], only: Sequence[str], known: Iterable[str]) -> tuple[Step, ...]:
-    """The steps that ``--only`` names; all of them when it names none.
-
-    :raises UnknownOperationError: a name is neither in these steps nor anywhere in the plan.
-    """
-    check_names(only, known)
-    if not only:
-        return tuple(steps)
-    return tuple(step for step in steps if step.id in only)
-
-
 def check_names(only: Sequence[str], known: Iterable[str]) -> None:
     """Make sure that every name is known.
 
