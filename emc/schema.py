@@ -7,6 +7,7 @@ compared as values. Reading it is the business of :mod:`emc.dialects`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,6 +101,11 @@ def inserts_must_name(column: Mapping[str, Any]) -> bool:
         and not column.get("identity")
         and not column.get("computed")
     )
+
+
+def set_by_updates(default: Any) -> bool:
+    """Whether a server default says that every UPDATE sets the column too (MySQL's ON UPDATE CURRENT_TIMESTAMP)."""
+    return re.search(r"\bON\s+UPDATE\b", str(getattr(default, "arg", default)), re.IGNORECASE) is not None
 
 
 def as_table(live: LiveTable, model: Table | None = None) -> Table:

@@ -27,7 +27,7 @@ from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, table_key
 from emc.phases import Phase
-from emc.schema import LiveTable, inserts_must_name
+from emc.schema import LiveTable, inserts_must_name, set_by_updates
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class DefaultChanged(Change):
                     )
                 )
             before = live_table(situation, key).columns[name].get("default")
-            stops = _set_by_updates(before) and not _set_by_updates(self.directive.modify_server_default)
+            stops = set_by_updates(before) and not set_by_updates(self.directive.modify_server_default)
             yield operation(
                 self.directive,
                 Kind.SET_DEFAULT,
@@ -202,11 +202,6 @@ class DefaultChanged(Change):
                 if stops
                 else None,
             )
-
-
-def _set_by_updates(default: Any) -> bool:
-    """Whether the default says that every UPDATE sets the column too (MySQL)."""
-    return re.search(r"\bON\s+UPDATE\b", str(getattr(default, "arg", default)), re.IGNORECASE) is not None
 
 
 def _broken_by_default(table: LiveTable, name: str, default: Any) -> str | None:

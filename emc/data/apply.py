@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, bindparam, cast, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, Text, bindparam, cast, delete, select, update
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ClauseElement
@@ -74,7 +74,21 @@ def apply(
 
 def _by_column(walk: Walk, values: Mapping[str, Any]) -> dict[Any, Any]:
     table = walk.work.table
-    return {table.c[name]: rewritten(_clause(value), walk.work.key, table) for name, value in values.items()}
+    new = {table.c[name]: rewritten(_clause(value), walk.work.key, table) for name, value in values.items()}
+    return {**_kept(table, values), **new}
+
+
+def _kept(table: Table, written: Collection[str]) -> dict[Any, Any]:
+    """What an UPDATE has to say lest the server sets columns that nobody named (ON UPDATE CURRENT_TIMESTAMP).
+
+    A column that is set to itself stays as it is (MariaDB knowledge base, "TIMESTAMP"; MySQL 8.4 manual, "Automatic
+    Initialization and Updating for TIMESTAMP and DATETIME").
+    """
+    return {
+        column: column
+        for column in table.c
+        if column.server_onupdate is not None and column.name not in written
+    }
 
 
 def _clause(value: Any) -> Any:
@@ -195,7 +209,7 @@ def _write(
             table.c[name]: bindparam(f"emc_new_{at}", type_=table.c[name].type)
             for at, name in enumerate(common)
         }
-        statement = update(table).where(*unchanged).values(new)
+        statement = update(table).where(*unchanged).values({**_kept(table, common), **new})
         for write, parameters in zip(writes, found, strict=True):
             assert not isinstance(write.answer, Deletion)
             parameters.update({f"emc_new_{at}": write.answer[name] for at, name in enumerate(common)})

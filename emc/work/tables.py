@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, FromClause, MetaData, Table
+from sqlalchemy import Column, FetchedValue, FromClause, MetaData, Table
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import SchemaType, TypeEngine
 
 from emc.names import TableKey
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import LiveSchema, LiveTable, set_by_updates
 
 
 def live_table(live: LiveTable, model: Table | None) -> Table:
@@ -28,6 +28,7 @@ def live_table(live: LiveTable, model: Table | None) -> Table:
                 primary_key=name in primary,
                 nullable=reflected["nullable"],
                 autoincrement=False,
+                server_onupdate=FetchedValue() if set_by_updates(reflected["default"]) else None,
             )
             for name, reflected in live.columns.items()
         ),

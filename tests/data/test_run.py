@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    DateTime,
     Engine,
     Integer,
     LargeBinary,
@@ -47,7 +48,7 @@ from emc.state.lease import acquire
 from emc.state.progress import load
 from emc.state.tables import LEASE
 from emc.upgrade import Upgrade
-from emc.work import DELETE
+from emc.work import DELETE, Work, all_work
 from tests.data.support import (
     QUICK,
     column,
@@ -57,6 +58,7 @@ from tests.data.support import (
     rows,
     work_of,
 )
+from tests.mariadb_server import spelled
 
 
 def items(*key: Column[Any], **options: Any) -> Table:
@@ -243,6 +245,45 @@ def test_no_column_is_written_that_was_not_named(engine: Engine) -> None:
     execute(engine, "UPDATE items SET size = NULL")
     migrate(engine, only_work(by_function(table, lambda _: {table.c.size: 3}), engine))
     assert rows(engine, "SELECT size, updated FROM items") == [(3, 1), (3, 1)]
+
+
+@pytest.mark.parametrize("drivername", ["mariadb+pymysql", "mysql+mysqldb"])
+def test_on_update_is_not_for_emc(mariadb_url: str, drivername: str) -> None:
+    """ON UPDATE CURRENT_TIMESTAMP tells what the application did to a row; of a migration only where that says so."""
+    engine = create_engine(spelled(mariadb_url, drivername))
+    execute(
+        engine,
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, size INTEGER, updated DATETIME NOT NULL DEFAULT "
+        "'2020-01-01' ON UPDATE CURRENT_TIMESTAMP, seen TIMESTAMP(6) NULL ON UPDATE CURRENT_TIMESTAMP(6))",
+        "INSERT INTO items (id) VALUES (1), (2)",
+    )
+    metadata = MetaData()
+    size, updated = Column("size", Integer), Column("updated", DateTime)
+    table = Table("items", metadata, Column("id", Integer, primary_key=True), size, updated)
+    ways = [
+        sized(table),
+        by_function(table, lambda _: {"size": 3}),
+        by_function(table, lambda row: {"size": row.id}),
+    ]
+    ways.append(by_function(table, lambda _: {"size": table.c.id + 1}))
+    times = "SELECT CAST(updated AS CHAR), seen FROM items"
+    for way in ways:
+        execute(engine, "UPDATE items SET size = NULL, updated = '2020-01-01', seen = NULL")
+        assert migrate(engine, work_on_server(way, engine)).rows_done == 2
+        assert rows(engine, times) == [("2020-01-01 00:00:00", None)] * 2
+    named = by_function(table, lambda _: {"size": 1, "updated": func.makedate(2021, 1)})
+    execute(engine, "UPDATE items SET size = NULL, updated = '2020-01-01', seen = NULL")
+    migrate(engine, work_on_server(named, engine))
+    assert rows(engine, times) == [("2021-01-01 00:00:00", None)] * 2
+    engine.dispose()
+
+
+def work_on_server(upgrade: Upgrade, engine: Engine) -> Work:
+    """The one work of *upgrade*, on the tables as emc itself reads them."""
+    with engine.connect() as connection:
+        [work] = all_work(upgrade, dialect_of(engine).read(connection, [None]))
+    assert isinstance(work, Work)
+    return work
 
 
 def test_few_pending_rows_among_many_cost_few_batches(engine: Engine) -> None:
