@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic.ddl.base import AddColumn, DropColumn
 from alembic.operations import ops
-from sqlalchemy import Column, Integer, MetaData, Table
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, literal_column
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.mysql.algorithms import (
@@ -23,12 +23,12 @@ from emc.dialects.mysql.clauses import Comment, DropIndex, Modify, SetDefault
 from emc.dialects.mysql.columns import charset_of
 from emc.dialects.mysql.foreign_keys import drop as drop_key
 from emc.dialects.mysql.ground import Alteration, Ground, Part
-from emc.dialects.mysql.index_recipes import drop_check_clause, instead_of
+from emc.dialects.mysql.index_recipes import carrier_of, check_text, drop_check_clause, instead_of
 from emc.dialects.mysql.kinship import checks_on, incoming_keys, indexes_on, is_dropped, outgoing_keys
 from emc.dialects.mysql.live import ColumnText
 from emc.dialects.mysql.probes import Catalog
 from emc.dialects.mysql.writing import Writer, bare_column
-from emc.operations import SPELLED_TYPE
+from emc.operations import SPELLED_TYPE, Kind
 from emc.steps import Hazard
 
 _ON_UPDATE = re.compile(r"(?P<default>.*?)\s*\bON\s+UPDATE\s+(?P<on_update>\S.*)", re.IGNORECASE | re.DOTALL)
@@ -80,6 +80,10 @@ def add_column(ground: Ground) -> Part:
             later = [ground.alter(SetDefault(ground.key, column.name, default), expected=Algorithm.INSTANT)]
         else:
             expected = Algorithm.COPY
+    for one in ground.after:
+        rider = Ground(one, ground.scene)
+        if one.kind == Kind.ADD_CHECK and carrier_of(rider) is ground.operation:
+            column.constraints.add(CheckConstraint(literal_column(check_text(rider))))
     add = AddColumn(ground.key.name, column, schema=ground.key.schema)
     text = ColumnText(
         column.name,

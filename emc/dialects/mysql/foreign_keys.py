@@ -16,7 +16,7 @@ from sqlalchemy import Column, ForeignKeyConstraint, Index, Integer, MetaData, T
 from sqlalchemy.schema import AddConstraint, DropConstraint, conv
 
 from emc.dialects.mysql.algorithms import Algorithm, of_index
-from emc.dialects.mysql.clauses import AddIndex
+from emc.dialects.mysql.clauses import AddIndex, DropIndex, RenameIndex
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.ground import Alteration, Change, Ground, Part, Scene
 from emc.dialects.mysql.kinship import indexes_of, serves
@@ -33,18 +33,27 @@ def add_foreign_key(ground: Ground) -> Part:
     """At once, and unchecked: no row can be without its parent, or it has been proved that none is."""
     constraint = wanted(ground, ground.directive)
     leftover = beside_name(str(constraint.name)) if constraint.name is not None else None
-    drops = [drop(ground.key, leftover)] if leftover in _own_keys(ground) else []
-    alteration = ground.alter(
-        AddConstraint(constraint), *drops, expected=_expected(ground, _columns(constraint)), unchecked=True
-    )
+    drops: list[Any] = [drop(ground.key, leftover)] if leftover in _own_keys(ground) else []
+    expected = _expected(ground, _columns(constraint))
+    if (left_over := _left_over(ground, constraint)) is not None:
+        drops, expected = [left_over, *drops], of_index(ground.table, None)
+    alteration = ground.alter(*drops, AddConstraint(constraint), expected=expected, unchecked=True)
     return ground.part([alteration], probe(ground, constraint))
 
 
 def drop_foreign_key(ground: Ground) -> Part:
-    """A change of the catalog alone; the index that the server made for it stays."""
+    """A change of the catalog alone; the index that the server made for it stays, and is called like it from then on.
+
+    Else that of a key without a name would be called like its column, and nobody could tell whose it was.
+    """
     name = str(ground.directive.constraint_name)
+    clauses: list[Any] = [drop(ground.key, name)]
+    implied: Any = ground.table.implied.get(name) if ground.table is not None else None
+    taken = {found.lower() for found, _, _ in indexes_of(ground.table)} if ground.table is not None else set()
+    if implied is not None and implied["name"] != name and name.lower() not in taken:
+        clauses.append(RenameIndex(ground.key, str(implied["name"]), name))
     return ground.part(
-        [ground.alter(drop(ground.key, name), expected=Algorithm.INSTANT)],
+        [ground.alter(*clauses, expected=Algorithm.INSTANT)],
         Catalog(ground.writer, ground.key).constraint_gone(name, "FOREIGN KEY"),
     )
 
@@ -91,11 +100,14 @@ def add_guard(operation: Operation, guard: str, live: LiveSchema, flavour: Flavo
     constraint = wanted(ground, _created(ground))
     columns = _columns(constraint)
     index = _index_name(ground, constraint)
+    left_over = _left_over(ground, constraint)
     clauses: list[Any] = [AddConstraint(renamed(constraint, guard))]
     expected = _expected(ground, columns)
     if expected is not Algorithm.INSTANT:
         # Else the server makes one that is called like the guard.
         clauses.insert(0, AddIndex(ground.key, _index(ground.key, index, columns)))
+    if left_over is not None:
+        clauses.insert(0, left_over)
     return ground.alter(*clauses, expected=expected, unchecked=True).rendered(ground.writer)
 
 
@@ -192,6 +204,17 @@ def _expected(ground: Ground, columns: Sequence[str]) -> Algorithm:
     if any(serves(found, columns) for found in there):
         return Algorithm.INSTANT
     return of_index(table, None)
+
+
+def _left_over(ground: Ground, constraint: Any) -> DropIndex | None:
+    """The index that an earlier foreign key of the same name has left behind, on other columns (1061 otherwise)."""
+    if constraint.name is None or ground.table is None:
+        return None
+    columns = _columns(constraint)
+    for name, found, unique in indexes_of(ground.table):
+        if name.lower() == str(constraint.name).lower() and not unique and not serves(found, columns):
+            return DropIndex(ground.key, name)
+    return None
 
 
 def _index_name(ground: Ground, constraint: Any) -> str:

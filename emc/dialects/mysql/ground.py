@@ -108,6 +108,8 @@ class Part:
     hazards: tuple[Hazard, ...] = ()
     """Besides those of the algorithms."""
     doubts_duplicates: bool = False
+    rides_with: str | None = None
+    """The id of the operation whose statement does this one's work too."""
 
 
 @dataclass(eq=False)

@@ -13,12 +13,13 @@ from sqlalchemy.sql.operators import desc_op
 
 from emc.dialects.mysql.algorithms import Algorithm, of_index, parsed
 from emc.dialects.mysql.clauses import AddIndex, DropIndex, Modify, RenameIndex
+from emc.dialects.mysql.dependents import names
 from emc.dialects.mysql.ground import Ground, Part
 from emc.dialects.mysql.kinship import indexes_of, needing
 from emc.dialects.mysql.options import completed, lengths
 from emc.dialects.mysql.probes import Catalog
 from emc.names import TableKey
-from emc.operations import Kind, beside_name
+from emc.operations import Kind, Operation, beside_name
 from emc.steps import Probe
 
 # -- indexes -----------------------------------------------------------------------------------------------------------
@@ -275,10 +276,47 @@ def wanted(ground: Ground, directive: Any) -> tuple[Any, str | None]:
 
 
 def add_check(ground: Ground) -> Part:
-    """Only by a copy, which looks at every row."""
+    """Only by a copy, which looks at every row; one that is a part of a new column's definition comes with that."""
+    carrier = carrier_of(ground)
+    if carrier is not None:
+        catalog = Catalog(ground.writer, ground.key)
+        return Part(ground.operation, (), catalog.check(str(carrier.element.name), 0), rides_with=carrier.id)
     constraint, name = wanted(ground, ground.directive)
     alteration = ground.alter(AddConstraint(constraint), expected=Algorithm.COPY)
     return ground.part([alteration], _check_probe(ground, name))
+
+
+def carrier_of(ground: Ground) -> Operation | None:
+    """The operation that adds the one column that a CHECK speaks of, where it can be written into its definition.
+
+    MariaDB takes a CHECK without a name there, and adds the column at once all the same (10.11.19); with the CHECK
+    beside the column it copies, and a name it does not understand.
+    """
+    directive = ground.directive
+    if not ground.flavour.is_mariadb or ground.table is None or directive.constraint_name is not None:
+        return None
+    added = {
+        str(one.element.name).lower(): one
+        for one in ground.before
+        if one.kind == Kind.ADD_COLUMN and one.element.table == ground.key
+    }
+    spoken_of = names(check_text(ground)) & {*added, *(name.lower() for name in ground.table.columns)}
+    if len(spoken_of) != 1 or not spoken_of & added.keys():
+        return None
+    (only,) = spoken_of
+    carrier = added[only]
+    # A definition has room for one.
+    earlier = (
+        Ground(one, ground.scene)
+        for one in ground.before
+        if one.kind == Kind.ADD_CHECK and one.element.table == ground.key
+    )
+    return None if any(carrier_of(one) is carrier for one in earlier) else carrier
+
+
+def check_text(ground: Ground) -> str:
+    """What a CHECK asks for, in SQL."""
+    return str(ground.writer.constraint(ground.directive).sqltext)
 
 
 def _check_probe(ground: Ground, name: str | None) -> Probe:

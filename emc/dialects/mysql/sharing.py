@@ -34,12 +34,26 @@ _SHARING = frozenset(
 def shared(parts: Sequence[Part]) -> list[list[Part]]:
     """*parts* in their order, those side by side that share a statement."""
     groups: list[list[Part]] = []
-    for part in parts:
-        if groups and all(_may_share(other, part) for other in groups[-1]):
+    for part in _riders_behind(parts):
+        if groups and (_rides(part, groups[-1]) or all(_may_share(other, part) for other in groups[-1])):
             groups[-1].append(part)
         else:
             groups.append([part])
     return groups
+
+
+def _riders_behind(parts: Sequence[Part]) -> list[Part]:
+    """*parts* with each that rides with another right behind that one."""
+    found: list[Part] = []
+    for part in parts:
+        if part.rides_with is None:
+            found.append(part)
+            found += [rider for rider in parts if rider.rides_with == part.operation.id]
+    return found
+
+
+def _rides(part: Part, group: Sequence[Part]) -> bool:
+    return any(part.rides_with == one.operation.id for one in group)
 
 
 def together(parts: Sequence[Part]) -> Alteration:
@@ -60,6 +74,8 @@ def _only(part: Part) -> Alteration | None:
 
 
 def _may_share(one: Part, other: Part) -> bool:
+    if one.rides_with is not None:
+        return True  # It is where it is for the sake of another one of the group.
     first, second = _only(one), _only(other)
     if first is None or second is None:
         return False
