@@ -176,7 +176,7 @@ def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, 
         )
         spelled = next(
             (
-                _free(str(one["name"]), pair.live)
+                one["name"] and _free(one["name"], pair.live)  # SQLite leaves it without one.
                 for one in getattr(pair.spelled, side, ())
                 if one[field] == columns and find(getattr(pair.live, side), one["name"]) is None
             ),
