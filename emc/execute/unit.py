@@ -131,6 +131,8 @@ class _Unit:
         self.announced = False
         self.asking = False
         """The gates are being asked."""
+        self.intended: set[str] = set()
+        """Steps of which the ledger knows that they are about to be sent."""
         self.before: frozenset[str] = frozenset()
         """Steps whose results were there before anything was sent."""
         self.stale = False
@@ -250,6 +252,7 @@ class _Unit:
                     return None
                 else:
                     self.ask_gates(connection)
+                    self.note_intent(connection)
                     asked = True
                 if self.queue and policy is LockPolicy.WEAK:
                     self.approach(connection)
@@ -277,6 +280,7 @@ class _Unit:
                 return None
             else:
                 self.ask_gates(connection)
+                self.note_intent(connection)
                 self.sent = {step_id: [] for step_id in self.steps}
                 for one in self.queue:
                     self.ours, self.lost = True, False
@@ -318,6 +322,16 @@ class _Unit:
             self.asking = True
             self.evidence = self.confirm(connection)
             self.asking = False
+
+    def note_intent(self, connection: Connection) -> None:
+        """Where no transaction binds a statement and its entry, the ledger hears of it beforehand, once."""
+        if self.dialect.transactional_ddl:
+            return
+        for step_id in dict.fromkeys(one.step.id for one in self.queue):
+            if step_id not in self.intended:
+                sql = [one.sql for one in self.queue if one.step.id == step_id]
+                self.notes.add(connection, Event.SENT, self.steps[step_id], {"statements": sql})
+                self.intended.add(step_id)
 
     def approach(self, connection: Connection) -> None:
         """Before a build: those whom it would meet at its end go first, and nobody has to wait for its start."""

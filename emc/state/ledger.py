@@ -25,6 +25,9 @@ class Event(enum.StrEnum):
 
     FINISHED = "finished"
     """A run of a data migration ended; the details say how, and how many rows it wrote."""
+    SENT = "sent"
+    """Statements that commit by themselves are about to be sent: an emc that is killed before it can write down what
+    came of them has said at least what it was about. Whether they took effect is for the catalog to tell."""
     DONE = "done"
     """An operation was carried out, and the catalog showed it."""
     FAILED = "failed"
@@ -108,27 +111,27 @@ def entries(
 
 
 def carried_out(connection: Connection) -> frozenset[str]:
-    """The ids of all operations that were ever carried out."""
+    """The ids of all operations that were ever carried out, or at least begun."""
     if not exists(connection, LEDGER):
         return frozenset()
-    return frozenset(connection.execute(_DONE).scalars())
+    return frozenset(connection.execute(_BEGUN).scalars())
 
 
 def carried_out_beside_old_code(connection: Connection, release: str) -> frozenset[str]:
-    """The ids of operations carried out for *release* since it was last said that the release before it is gone."""
+    """The ids of operations begun for *release* since it was last said that the release before it is gone."""
     if not exists(connection, LEDGER):
         return frozenset()
     gone = select(func.max(LEDGER.c.id)).where(LEDGER.c.event == Event.OLD_CODE_GONE.value)
     since = connection.execute(gone).scalar_one() or 0
     return frozenset(
-        connection.execute(_DONE.where(LEDGER.c.release == release, LEDGER.c.id > since)).scalars()
+        connection.execute(_BEGUN.where(LEDGER.c.release == release, LEDGER.c.id > since)).scalars()
     )
 
 
-_DONE = (
+_BEGUN = (
     select(LEDGER.c.operation)
     .distinct()
-    .where(LEDGER.c.event == Event.DONE.value, LEDGER.c.operation.is_not(None))
+    .where(LEDGER.c.event.in_([Event.SENT.value, Event.DONE.value]), LEDGER.c.operation.is_not(None))
 )
 
 _WORD = r"(?i)\b((?:password|passwd|identified\s+by)"

@@ -16,7 +16,7 @@ from emc.execute import RetryPolicy, StepEvent, StepState, run_unit
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation
 from emc.phases import Phase
-from emc.state import Entry, Lease, Runner, acquire, entries
+from emc.state import Entry, Event, Lease, Runner, acquire, entries
 from emc.steps import LockPolicy, Probe, Step, Transaction
 
 
@@ -110,9 +110,15 @@ class Course:
 
     @property
     def ledger(self) -> tuple[Entry, ...]:
-        """What was recorded."""
+        """What was recorded of the outcome."""
         with self.engine.connect() as connection:
-            return entries(connection)
+            return tuple(entry for entry in entries(connection) if entry.event is not Event.SENT)
+
+    @property
+    def intended(self) -> list[Any]:
+        """What the ledger heard before anything was sent."""
+        with self.engine.connect() as connection:
+            return [entry.operation for entry in entries(connection) if entry.event is Event.SENT]
 
     def sql(self, statement: str) -> Any:
         """The first value that a statement answers, if it answers any."""

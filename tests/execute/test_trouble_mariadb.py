@@ -18,7 +18,9 @@ from emc.errors import (
 )
 from emc.execute import StepState
 from emc.execute.unit import FOUND_DONE, FOUND_DONE_WHEN_REFUSED
+from emc.operations import Kind
 from emc.state import Event
+from emc.state.ledger import carried_out_beside_old_code
 from emc.steps import LockPolicy, Step, Transaction
 from tests.execute.course import Course, has_column, has_index, has_table, step
 
@@ -191,6 +193,32 @@ def test_what_runs_on_without_us_is_not_done_twice(maria: Course) -> None:
     [entry] = maria.ledger
     assert entry.details["outcome"] == FOUND_DONE_WHEN_REFUSED
     assert entry.details["statements"] == []
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["done", "not done"])
+def test_the_ledger_knows_what_was_begun(maria: Course, *, found: bool) -> None:
+    """An emc that is killed between its DDL and the ledger has said beforehand what it was about, and only once."""
+
+    class KilledError(BaseException):
+        """Nothing is tidied up after it."""
+
+    def die(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement == ADD:
+            raise KilledError
+
+    when = "after_cursor_execute" if found else "before_cursor_execute"
+    event.listen(maria.engine, when, die)
+    added = step("tz", ADD, holds=has_column("tz", maria.engine), kind=Kind.ADD_COLUMN, **BY_ITSELF)
+    with pytest.raises(KilledError):
+        maria.run(added)
+    assert ("tz" in maria.columns()) is found
+    assert maria.ledger == ()
+    assert maria.intended == [added.id]
+    with maria.engine.connect() as connection:
+        assert carried_out_beside_old_code(connection, "2026.2") == {added.id}
+    event.remove(maria.engine, when, die)
+    maria.run(added)
+    assert len(maria.ledger) == (0 if found else 1)
 
 
 def test_what_is_refused_for_good_is_not_sent_for_ever(maria: Course) -> None:
