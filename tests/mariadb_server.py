@@ -304,15 +304,18 @@ class MariaDBPool:
             self._template.remove()
 
 
-def make_account(url: str, name: str, kind: Literal["owner", "reader"]) -> str:
+def make_account(
+    url: str, name: str, kind: Literal["owner", "reader"], *, password: str | None = None
+) -> str:
     """Give a database an account that has no global privilege.
 
     Accounts outlive databases, so one that is there already is used again.
 
     Args:
         url: SQLAlchemy URL of the database, as root.
-        name: The account's name; it has no password.
+        name: The account's name.
         kind: An ``owner`` may do anything in the database, and nothing outside. A ``reader`` may read its tables.
+        password: What it logs in with; without one, by its name alone.
 
     Returns:
         The SQLAlchemy URL of the same database as that account.
@@ -322,10 +325,10 @@ def make_account(url: str, name: str, kind: Literal["owner", "reader"]) -> str:
     privileges = {"owner": "ALL PRIVILEGES", "reader": "SELECT"}[kind]
     execute(
         url,
-        f"CREATE USER IF NOT EXISTS {name}",
+        f"CREATE USER IF NOT EXISTS {name}" + (f" IDENTIFIED BY '{password}'" if password else ""),
         f"GRANT {privileges} ON `{database}`.* TO {name}",
     )
-    return address.set(username=name).render_as_string(hide_password=False)
+    return address.set(username=name, password=password).render_as_string(hide_password=False)
 
 
 def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:

@@ -322,3 +322,25 @@ def test_what_the_driver_does_not_know(sqlite_project: Project, mariadb_url: str
     assert error["error"] == "configuration-error"
     assert "colour" in error["message"]
     assert "question mark" in error["remedy"]
+
+
+@DRIVERS
+def test_password_of_mariadb(bare_project: Project, mariadb_url: str, drivername: str) -> None:
+    """Nothing that a whole upgrade of an account with a password shows holds the password, and all of it is done."""
+    url = spelled(make_account(mariadb_url, "app_secret", "owner", password=PASSWORD), drivername)
+    bare_project.url = url
+    bare_project.write("app.py", APP)
+    bare_project.configure(upgrade="app:upgrade", url=url)
+    bare_project.old_database()
+    for command in (
+        ["plan"],
+        ["expand"],
+        ["migrate"],
+        ["status"],
+        ["contract", "--old-code-gone"],
+        ["history"],
+    ):
+        result = bare_project.emc(*command)
+        assert PASSWORD not in result.output
+        assert result.exit_code == 0, result.output
+    assert bare_project.json("plan")["phases"] == {"expand": [], "migrate": [], "contract": []}
