@@ -61,6 +61,25 @@ class Modify(_Clause):
         return f"MODIFY {compiler.preparer.quote(self.column.name)} {definition(self.column, compiler)}"
 
 
+class AddChecked(_Clause):
+    """A column with a CHECK of its own."""
+
+    def __init__(self, key: TableKey, add: AddColumn, check: str) -> None:
+        super().__init__(key)
+        self.add = add
+        self.check = check
+
+    @property
+    def column(self) -> Any:
+        """The column."""
+        return self.add.column
+
+    def written(self, compiler: Any) -> str:
+        """``ADD COLUMN name … CHECK (…)``."""
+        added = compiler.process(self.add).removeprefix(_head(self.key, compiler))
+        return f"{added} CHECK ({self.check})"
+
+
 class SetDefault(_Clause):
     """A default, and nothing else of the column (ON UPDATE stays); ``None`` takes the default away."""
 
@@ -169,6 +188,7 @@ def is_json(column: ColumnText) -> bool:
     )
 
 
+@compiles(AddChecked, "mysql", "mariadb")
 @compiles(Modify, "mysql", "mariadb")
 @compiles(SetDefault, "mysql", "mariadb")
 @compiles(AddIndex, "mysql", "mariadb")
@@ -197,15 +217,13 @@ def columns_named(clause: DDLElement) -> frozenset[str]:
         return frozenset({clause.column.name.lower()})
     if isinstance(clause, SetDefault):
         return frozenset({clause.column.lower()})
-    if isinstance(clause, AddColumn):
-        return frozenset({str(clause.column.name).lower()})
-    if isinstance(clause, DropColumn):
+    if isinstance(clause, (AddColumn, AddChecked, DropColumn)):
         return frozenset({str(clause.column.name).lower()})
     return frozenset()
 
 
 def is_plain(clause: DDLElement) -> bool:
     """Whether *clause* adds something, or sets a default: what it does to the table can be told from it alone."""
-    return isinstance(clause, (AddColumn, AddIndex, AddConstraint)) or (
+    return isinstance(clause, (AddColumn, AddChecked, AddIndex, AddConstraint)) or (
         isinstance(clause, SetDefault) and clause.default is not None
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic.ddl.base import AddColumn, DropColumn
 from alembic.operations import ops
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, literal_column
+from sqlalchemy import Column, Integer, MetaData, Table
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.mysql.algorithms import (
@@ -19,11 +19,12 @@ from emc.dialects.mysql.algorithms import (
     of_row_layout,
     of_type,
 )
-from emc.dialects.mysql.clauses import Comment, DropIndex, Modify, SetDefault
+from emc.dialects.mysql.check_recipes import carrier_of, check_text, drop_check_clause
+from emc.dialects.mysql.clauses import AddChecked, Comment, DropIndex, Modify, SetDefault
 from emc.dialects.mysql.columns import charset_of
 from emc.dialects.mysql.foreign_keys import drop as drop_key
 from emc.dialects.mysql.ground import Alteration, Ground, Part
-from emc.dialects.mysql.index_recipes import carrier_of, check_text, drop_check_clause, instead_of
+from emc.dialects.mysql.index_recipes import instead_of
 from emc.dialects.mysql.kinship import checks_on, incoming_keys, indexes_on, is_dropped, outgoing_keys
 from emc.dialects.mysql.live import ColumnText
 from emc.dialects.mysql.probes import Catalog
@@ -80,11 +81,11 @@ def add_column(ground: Ground) -> Part:
             later = [ground.alter(SetDefault(ground.key, column.name, default), expected=Algorithm.INSTANT)]
         else:
             expected = Algorithm.COPY
+    add: Any = AddColumn(ground.key.name, column, schema=ground.key.schema)
     for one in ground.after:
         rider = Ground(one, ground.scene)
         if one.kind == Kind.ADD_CHECK and carrier_of(rider) is ground.operation:
-            column.constraints.add(CheckConstraint(literal_column(check_text(rider))))
-    add = AddColumn(ground.key.name, column, schema=ground.key.schema)
+            add = AddChecked(ground.key, add, check_text(rider))
     text = ColumnText(
         column.name,
         writer.type(column.type),

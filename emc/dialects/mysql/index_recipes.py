@@ -1,25 +1,22 @@
-"""Which statements change indexes, unique constraints and CHECKs online on MariaDB and MySQL?"""
+"""Which statements change indexes and unique constraints online on MariaDB and MySQL?"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, MetaData, Table, UniqueConstraint
-from sqlalchemy.schema import AddConstraint, DDLElement, DropConstraint, conv
+from sqlalchemy import Column, Index, Integer, MetaData, Table, UniqueConstraint
+from sqlalchemy.schema import AddConstraint, DDLElement, conv
 from sqlalchemy.sql.elements import TextClause, UnaryExpression
 from sqlalchemy.sql.operators import desc_op
 
 from emc.dialects.mysql.algorithms import Algorithm, of_index, parsed
-from emc.dialects.mysql.clauses import AddIndex, DropIndex, Modify, RenameIndex
-from emc.dialects.mysql.dependents import names
+from emc.dialects.mysql.clauses import AddIndex, DropIndex, RenameIndex
 from emc.dialects.mysql.ground import Ground, Part
 from emc.dialects.mysql.kinship import indexes_of, needing
 from emc.dialects.mysql.options import completed, lengths
 from emc.dialects.mysql.probes import Catalog
-from emc.names import TableKey
-from emc.operations import Kind, Operation, beside_name
+from emc.operations import Kind, beside_name
 from emc.steps import Probe
 
 # -- indexes -----------------------------------------------------------------------------------------------------------
@@ -270,105 +267,3 @@ def wanted(ground: Ground, directive: Any) -> tuple[Any, str | None]:
     if name is not None:
         constraint.name = conv(name)
     return constraint, name
-
-
-# -- checks ------------------------------------------------------------------------------------------------------------
-
-
-def add_check(ground: Ground) -> Part:
-    """Only by a copy, which looks at every row; one that is a part of a new column's definition comes with that."""
-    carrier = carrier_of(ground)
-    if carrier is not None:
-        catalog = Catalog(ground.writer, ground.key)
-        return Part(ground.operation, (), catalog.check(str(carrier.element.name), 0), rides_with=carrier.id)
-    constraint, name = wanted(ground, ground.directive)
-    alteration = ground.alter(AddConstraint(constraint), expected=Algorithm.COPY)
-    return ground.part([alteration], _check_probe(ground, name))
-
-
-def carrier_of(ground: Ground) -> Operation | None:
-    """The operation that adds the one column that a CHECK speaks of, where it can be written into its definition.
-
-    MariaDB takes a CHECK without a name there, and adds the column at once all the same (10.11.19); with the CHECK
-    beside the column it copies, and a name it does not understand.
-    """
-    directive = ground.directive
-    if not ground.flavour.is_mariadb or ground.table is None or directive.constraint_name is not None:
-        return None
-    added = {
-        str(one.element.name).lower(): one
-        for one in ground.before
-        if one.kind == Kind.ADD_COLUMN and one.element.table == ground.key
-    }
-    spoken_of = names(check_text(ground)) & {*added, *(name.lower() for name in ground.table.columns)}
-    if len(spoken_of) != 1 or not spoken_of & added.keys():
-        return None
-    (only,) = spoken_of
-    carrier = added[only]
-    # A definition has room for one.
-    earlier = (
-        Ground(one, ground.scene)
-        for one in ground.before
-        if one.kind == Kind.ADD_CHECK and one.element.table == ground.key
-    )
-    return None if any(carrier_of(one) is carrier for one in earlier) else carrier
-
-
-def check_text(ground: Ground) -> str:
-    """What a CHECK asks for, in SQL."""
-    return str(ground.writer.constraint(ground.directive).sqltext)
-
-
-def _check_probe(ground: Ground, name: str | None) -> Probe:
-    unnamed = sum(
-        one.kind == Kind.ADD_CHECK
-        and one.element.table == ground.key
-        and one.directive.constraint_name is None  # type: ignore[attr-defined]
-        for one in ground.before
-    )
-    there = len(ground.table.checks) if ground.table is not None else 0
-    return Catalog(ground.writer, ground.key).check(name, there + unnamed + 1)
-
-
-def drop_check(ground: Ground) -> Part:
-    """A change of the catalog alone."""
-    name = str(ground.directive.constraint_name)
-    table = ground.table
-    check = next((one for one in (table.checks if table else ()) if one["name"] == name), {"name": name})
-    clause = drop_check_clause(ground, check)
-    assert clause is not None
-    return ground.part(
-        [ground.alter(clause, expected=Algorithm.INSTANT)],
-        Catalog(ground.writer, ground.key).constraint_gone(name, "CHECK"),
-    )
-
-
-def drop_check_clause(ground: Ground, check: Any, *, dropping: str | None = None) -> DDLElement | None:
-    """The clause that takes a CHECK away; ``None`` where it goes with column *dropping*.
-
-    MariaDB's CHECK at column level is a part of the column's definition.
-    """
-    column = check.get("column")
-    if column is not None:
-        if dropping is not None and str(column).lower() == dropping.lower():
-            return None
-        text = ground.scene.text(ground.key, str(column))
-        if text is not None:
-            return Modify(ground.key, ground.scene.now(ground.key, dataclasses.replace(text, check=None)))
-    return _drop_check(ground.key, str(check["name"]))
-
-
-def _drop_check(key: TableKey, name: str) -> DropConstraint:
-    table = Table(key.name, MetaData(), schema=key.schema)
-    constraint = CheckConstraint("", name=conv(name))
-    table.append_constraint(constraint)
-    return DropConstraint(constraint)
-
-
-def replace_check(ground: Ground) -> Part:
-    """The new one takes the place of the old one in the copy that looks at every row."""
-    directive = ground.directive
-    constraint, name = wanted(ground, directive.create)
-    drop = _drop_check(ground.key, str(directive.drop.constraint_name))
-    alteration = ground.alter(drop, AddConstraint(constraint), expected=Algorithm.COPY)
-    return ground.part([alteration], _check_probe(ground, name))

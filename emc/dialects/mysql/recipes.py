@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sqlalchemy import Sequence as SequenceDefault
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DropTable
 
+from emc.dialects.mysql import check_recipes as checks
 from emc.dialects.mysql import column_recipes as columns
 from emc.dialects.mysql import foreign_keys
 from emc.dialects.mysql import index_recipes as indexes
@@ -131,7 +132,7 @@ def replace_constraint(ground: Ground) -> Part:
     kind = ground.operation.element.kind
     if kind is ElementKind.FOREIGN_KEY:
         return foreign_keys.replace_foreign_key(ground)
-    return indexes.replace_unique(ground) if kind is ElementKind.UNIQUE else indexes.replace_check(ground)
+    return indexes.replace_unique(ground) if kind is ElementKind.UNIQUE else checks.replace_check(ground)
 
 
 _RECIPES: Mapping[str, Callable[[Ground], Part]] = {
@@ -150,8 +151,8 @@ _RECIPES: Mapping[str, Callable[[Ground], Part]] = {
     Kind.REPLACE_INDEX: indexes.replace_index,
     Kind.ADD_UNIQUE: indexes.add_unique,
     Kind.DROP_UNIQUE: indexes.drop_index,
-    Kind.ADD_CHECK: indexes.add_check,
-    Kind.DROP_CHECK: indexes.drop_check,
+    Kind.ADD_CHECK: checks.add_check,
+    Kind.DROP_CHECK: checks.drop_check,
     Kind.ADD_FOREIGN_KEY: foreign_keys.add_foreign_key,
     Kind.DROP_FOREIGN_KEY: foreign_keys.drop_foreign_key,
     Kind.REPLACE_CONSTRAINT: replace_constraint,
