@@ -24,6 +24,7 @@ nitpick_ignore = [
     ("py:class", "emc.changes.base.Situation"),
     ("py:class", "emc.state.ledger.Event"),
     ("py:class", "emc.steps.Probe"),
+    ("py:class", "emc.steps.Way"),
     ("py:class", "emc.upgrade._F"),
     ("py:class", "emc.work.values.NotReady"),
     ("py:class", "emc.work.values.Work"),
