@@ -150,7 +150,8 @@ def test_dictionaries_equal_the_inspectors(mariadb_url: str, drivername: str, sc
             uniques = {one["name"] for one in table.uniques}
             implied = [index["name"] for index in table.implied.values()]
             assert sorted_by_name(table.indexes) == [
-                one
+                # SQLAlchemy 2.0 says there what the options say.
+                {name: fact for name, fact in one.items() if name != "type"}
                 for one in sorted_by_name(inspector.get_indexes(**asked))
                 if one["name"] not in (*uniques, *implied)
             ]

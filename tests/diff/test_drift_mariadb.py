@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Column, Integer, String, create_engine
 from sqlalchemy.dialects import mysql as my
+from sqlalchemy.dialects.mysql import mariadb
 
 from emc.diff import Diff
 from tests.diff.differences import differences
@@ -139,7 +140,6 @@ OWN = [
     Drift("binary to varbinary", column(sa.BINARY(3)), column(sa.VARBINARY(3)), TYPE),
     Drift("bits", column(my.BIT(3)), column(my.BIT(4)), TYPE),
     Drift("uuid", column(sa.CHAR(36)), column(sa.UUID()), TYPE),
-    Drift("inet", column(String(20)), column(sa.dialects.mysql.mariadb.INET6()), TYPE),
     Drift("enum appended", column(my.ENUM("x", "y")), column(my.ENUM("x", "y", "z")), TYPE),
     Drift("enum removed", column(sa.Enum("x", "y")), column(sa.Enum("x")), TYPE),
     Drift("enum order", column(sa.Enum("x", "y")), column(sa.Enum("y", "x")), TYPE),
@@ -282,6 +282,9 @@ OWN = [
     Drift("partitioned by the operator", PLAIN, PLAIN, [],
           sql=["ALTER TABLE {t} PARTITION BY HASH(id) PARTITIONS 2"]),
 ]  # fmt: skip
+
+if not sa.__version__.startswith("2.0."):  # 2.0 knows these types for mariadb:// URLs only
+    OWN.append(Drift("inet", column(String(20)), column(mariadb.INET6()), TYPE))
 
 MARIADB_DRIFTS = [*(drift for drift in DRIFTS if drift.name in SHARED), *OWN]
 
