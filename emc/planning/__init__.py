@@ -19,6 +19,7 @@ from emc.errors import PlanRefusedError, Refusal
 from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.planning.order import after_their_keys, in_order
+from emc.schema import LiveSchema
 from emc.state.ledger import carried_out, carried_out_beside_old_code
 from emc.steps import Step
 from emc.upgrade import Upgrade
@@ -32,7 +33,7 @@ class Note:
     """Something to know that stops nothing."""
 
     kind: str
-    """``not-convergent``, ``not-compared``, ``looks-like-rename`` or ``nothing-left``."""
+    """``not-convergent``, ``not-compared``, ``looks-like-rename``, ``nothing-left`` or ``guard``."""
     target: str
     text: str
 
@@ -87,9 +88,10 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     refusals += filter(None, (dialect.refuse(operation, diff.live, everything) for operation in everything))
     if refusals:
         raise PlanRefusedError(refusals)
-    work = all_work(upgrade, diff.live)
+    work = all_work(upgrade, diff.live, dialect.uniqueness)
     notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
     notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
+    notes += _guards(diff.live)
     notes += idle_allowances(everything, upgrade)
     return Plan(
         dialect=dialect.name,
@@ -119,6 +121,17 @@ def idle_allowances(operations: Iterable[Operation], upgrade: Upgrade) -> Iterat
                 "nothing-left",
                 one.operation,
                 f"allow at {one.place} has nothing left to do in this database: its plan holds no such operation.",
+            )
+
+
+def _guards(live: LiveSchema) -> Iterator[Note]:
+    for key, table in sorted(live.tables.items(), key=lambda item: item[0].sort_key):
+        if table.guards:
+            yield Note(
+                "guard",
+                str(key),
+                f"{', '.join(sorted(table.guards))} refuses some writes; an emc contract that is at work, or that was "
+                "interrupted, put it there. The next one goes on from it, or takes it away.",
             )
 
 

@@ -74,11 +74,22 @@ def in_order(operations: Sequence[Operation], phase: Phase, live: LiveSchema) ->
         within = 0
         if operation.kind == Kind.CREATE_TABLE:
             within = given[id(operation)]
+        elif operation.kind == Kind.DROP_COLUMN:
+            within = _generated_first(operation, live)
         elif operation.kind == Kind.DROP_TABLE:
             within = drops.get(operation.element.table, 0)
         return (ranks[operation.kind], within, operation.element.sort_key)
 
     return sorted((one for one in operations if one.phase is phase), key=sort_key)
+
+
+def _generated_first(operation: Operation, live: LiveSchema) -> int:
+    """A generated column goes before those that it is computed from, generated ones before it among them."""
+    table = live.table(operation.element.table)
+    for position, (name, column) in enumerate(table.columns.items() if table is not None else ()):
+        if name == operation.element.name and column.get("computed"):
+            return -position
+    return 0
 
 
 def _children_first(live: LiveSchema) -> Iterable[TableKey]:

@@ -181,6 +181,7 @@ PAIRS = (
             "set-not-null:users.slug": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
             }
         },
     ),
@@ -239,6 +240,7 @@ PAIRS = (
             "drop-column:users.nick": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES, Hazard.LOSES_DATA],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
             }
         },
     ),
@@ -397,6 +399,7 @@ PAIRS = (
             "set-default:users.score": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK],
             }
         },
     ),

@@ -145,6 +145,7 @@ PAIRS = (
             "add-check:things.ck_things": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+                MARIADB: [Hazard.BLOCKS_WRITES, Hazard.LONG_RUNNING],
             }
         },
     ),
@@ -191,6 +192,7 @@ PAIRS = (
             "add-unique:things.uq_things": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
             }
         },
     ),
@@ -252,6 +254,7 @@ PAIRS = (
             "add-foreign-key:children.fk_children": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
             }
         },
     ),

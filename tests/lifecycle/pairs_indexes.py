@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, func, text
 
 from emc.steps import Hazard
-from tests.lifecycle.pairs import POSTGRESQL, SQLITE, Pair, Row, add, change, key, retiring
+from tests.lifecycle.pairs import MARIADB, POSTGRESQL, SQLITE, Pair, Row, add, change, key, retiring
 
 
 def things(*indexes: Any) -> Any:
@@ -58,6 +58,7 @@ PAIRS = (
             "create-index:things.ix_things": {
                 SQLITE: [Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING],
             }
         },
     ),
@@ -146,6 +147,7 @@ PAIRS = (
             "drop-index:things.ix_things": {
                 SQLITE: [],
                 POSTGRESQL: [],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK],
             }
         },
     ),

@@ -73,7 +73,7 @@ def retiring_kind(target: str, kind: str) -> Any:
 def on_mariadb(name: str, promise: str, old: Any, new: Any, **more: Any) -> Pair:
     """A pair that only makes sense on this database."""
     rows = {"rows": {"things": THINGS}, "old_work": old_things, "new_work": new_things(), **more}
-    return Pair(f"mariadb-{name}", promise, old, new, databases=[MARIADB], **rows)
+    return Pair(name, promise, old, new, databases=[MARIADB], **rows)
 
 
 # -- columns ---------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ COLUMNS = (
         ),
         things(),
         declare=discarding("things.shout", "things.nick", reason="nobody looked"),
-        contract=["drop-column:things.nick", "drop-column:things.shout"],
+        contract=["drop-column:things.shout", "drop-column:things.nick"],
     ),
 )
 
@@ -408,7 +408,6 @@ PAIRS = (*COLUMNS, *TYPES)
 SPELLED = tuple(
     pair
     for pair in PAIRS
-    if pair.name
-    in ("mariadb-filled-every-type", "mariadb-columns-of-every-type", "mariadb-column-keeps-the-rest")
+    if pair.name in ("filled-every-type", "columns-of-every-type", "column-keeps-the-rest")
 )
 """Pairs in which the drivers, or SQLAlchemy's two dialects for MariaDB, might differ."""

@@ -63,7 +63,20 @@ def prefix(length: Any) -> Any:
 
 def _family(name: str, promise: str, old: Any, new: Any, **more: Any) -> Pair:
     known = {"rows": FAMILY, "old_work": old_family, "new_work": old_family, **more}
-    return Pair(f"mariadb-{name}", promise, old, new, databases=[MARIADB], **known)
+    return Pair(name, promise, old, new, databases=[MARIADB], **known)
+
+
+def _billing(*, new: bool) -> Any:
+    def build(m: MetaData) -> None:
+        Table("accounts", m, key(), Column("name", String(20)), schema="billing")
+        account = ForeignKey("billing.accounts.id", name="fk_account")
+        Table("users", m, key(), *([Column("account_id", account)] if new else []))
+        if new:
+            account = ForeignKey("billing.accounts.id", name="fk_invoices_account")
+            label = Column("label", String(20), index=True)
+            Table("invoices", m, key(), Column("account_id", account), label, schema="billing")
+
+    return build
 
 
 def _no_parents(m: MetaData) -> None:
@@ -250,6 +263,27 @@ KEYS = (
         family(tied="parents", name=None),
         contract=["add-foreign-key:children.(parent_id)"],
     ),
+    Pair(
+        "tables-in-another-database",
+        "A schema is a database: new tables and columns refer to tables of their own one, and of another.",
+        _billing(new=False),
+        _billing(new=True),
+        rows={"users": [{"id": 1}], "billing.accounts": [{"id": 1, "name": "a"}]},
+        schemas=["billing"],
+        old_work=lambda t, n: [add(t.users, id=n), add(t["billing.accounts"], id=n, name="b")],
+        new_work=lambda t, n: [
+            add(t["billing.accounts"], id=n, name="b"),
+            add(t.users, id=n, account_id=n),
+            add(t["billing.invoices"], id=n, account_id=n, label="x"),
+        ],
+        expand=[
+            "create-table:billing.invoices",
+            "add-column:users.account_id",
+            "create-index:billing.invoices.ix_billing_invoices_label",
+            "add-foreign-key:users.fk_account",
+        ],
+        databases=[MARIADB],
+    ),
     _family(
         "parents-retired",
         "The index of a foreign key to a retired table goes in contract, since its column stays.",
@@ -374,7 +408,7 @@ _T, _N = long("things"), long("new_only")
 
 NAMES = (
     Pair(
-        "mariadb-long-names",
+        "long-names",
         "Names may have 64 characters, one more than elsewhere.",
         _long_names(new=False),
         _long_names(new=True),
@@ -405,7 +439,7 @@ NAMES = (
         databases=[MARIADB],
     ),
     Pair(
-        "mariadb-odd-names",
+        "odd-names",
         "Backticks, percent signs, colons and reserved words in names are quoted wherever they go.",
         _odd("ta`ble", Column("col`umn", String(20)), Column("order", Integer), Column("old:100%", Integer)),
         _odd(

@@ -224,7 +224,8 @@ PAIRS = (
             add(t["billing.invoices"], id=n, account_id=n, user_id=1, label="x"),
         ],
         expand=["create-table:billing.invoices", "create-index:billing.invoices.ix_billing_invoices_label"],
-        databases=[POSTGRESQL, MARIADB],
+        # On MariaDB, REFERENCES users in billing means billing.users, so create_all fails too.
+        databases=[POSTGRESQL],
     ),
     Pair(
         "table-new-enum",
@@ -282,6 +283,7 @@ PAIRS = (
             "drop-table:audit": {
                 SQLITE: [Hazard.BLOCKS_WRITES, Hazard.LOSES_DATA],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA],
             }
         },
     ),

@@ -59,6 +59,7 @@ PAIRS = (
             "alter-type:things.label": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK],
+                MARIADB: [Hazard.EXCLUSIVE_LOCK],
             }
         },
     ),
@@ -90,6 +91,7 @@ PAIRS = (
             "alter-type:things.amount": {
                 SQLITE: [Hazard.REWRITES_TABLE, Hazard.BLOCKS_WRITES],
                 POSTGRESQL: [Hazard.EXCLUSIVE_LOCK, Hazard.REWRITES_TABLE],
+                MARIADB: [Hazard.BLOCKS_WRITES, Hazard.LONG_RUNNING],
             }
         },
     ),
