@@ -305,7 +305,7 @@ class MariaDBPool:
 
 
 def make_account(
-    url: str, name: str, kind: Literal["owner", "reader"], *, password: str | None = None
+    url: str, name: str, kind: Literal["owner", "reader"], *more: str, password: str | None = None
 ) -> str:
     """Give a database an account that has no global privilege.
 
@@ -315,6 +315,7 @@ def make_account(
         url: SQLAlchemy URL of the database, as root.
         name: The account's name.
         kind: An ``owner`` may do anything in the database, and nothing outside. A ``reader`` may read its tables.
+        more: Further privileges on the database.
         password: What it logs in with; without one, by its name alone.
 
     Returns:
@@ -322,7 +323,7 @@ def make_account(
     """
     address = make_url(url)
     database = (address.database or "").replace("_", r"\_")  # A pattern, in grants.
-    privileges = {"owner": "ALL PRIVILEGES", "reader": "SELECT"}[kind]
+    privileges = ", ".join([{"owner": "ALL PRIVILEGES", "reader": "SELECT"}[kind], *more])
     execute(
         url,
         f"CREATE USER IF NOT EXISTS {name}" + (f" IDENTIFIED BY '{password}'" if password else ""),
