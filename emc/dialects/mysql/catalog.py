@@ -94,15 +94,20 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
 
     A table of a schema that is named belongs to that name, even where that is the connection's own.
     """
-    own, sql_mode = connection.exec_driver_sql("SELECT DATABASE(), @@SESSION.sql_mode").one()
+    own, sql_mode, folds = connection.exec_driver_sql(
+        "SELECT DATABASE(), @@SESSION.sql_mode, @@lower_case_table_names"
+    ).one()
     named = [schema for schema in schemas if schema is not None]
     real = list(dict.fromkeys([own, *named] if own is not None and None in schemas else named))
     if not real:
         return MySQLSchema({})
     homes = {schema: schema if schema in named else None for schema in real}
     rows = information.tables(connection, real)
+    # Where case does not count, the answer may have another one than the question.
+    asked = {schema.lower(): schema for schema in real} if folds else {}
+    homes |= {row["of_schema"]: homes[asked.get(row["of_schema"].lower(), row["of_schema"])] for row in rows}
     drafts, taken = _sorted_out(rows, homes)
-    _fill(connection, drafts, homes, flavour)
+    _fill(connection, drafts, real, homes, flavour)
     triggers = information.triggers(connection, real)
     for row in triggers:
         draft = drafts.get((row["of_schema"], row["of_table"]))
@@ -118,6 +123,8 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
             triggers=[row for row in triggers if not is_own(row["name"])],
             own=own,
         ),
+        folds_tables=bool(folds),
+        folds_names=True,
         dialect_name=connection.dialect.name,
         version=tuple(part for part in connection.dialect.server_version_info or () if isinstance(part, int)),
         backslash_escapes="NO_BACKSLASH_ESCAPES" not in sql_mode,
@@ -128,9 +135,11 @@ def read_scratch(
     connection: Connection, scratch: str, homes: Mapping[str, TableKey], flavour: Flavour
 ) -> Mapping[TableKey, MySQLTable]:
     """Those tables of the database *scratch* that *homes* names, each as if it were where *homes* says."""
-    rows = [row for row in information.tables(connection, [scratch]) if row["of_table"] in homes]
-    drafts = {(scratch, row["of_table"]): _draft(row, homes[row["of_table"]]) for row in rows}
-    _fill(connection, drafts, {scratch: None}, flavour)
+    # What differs in case alone is one table here or there, but never both: a schema of the models is read at a time.
+    keys = {**{name.lower(): key for name, key in homes.items()}, **homes}
+    rows = [row for row in information.tables(connection, [scratch]) if row["of_table"] in keys]
+    drafts = {(row["of_schema"], row["of_table"]): _draft(row, keys[row["of_table"]]) for row in rows}
+    _fill(connection, drafts, [scratch], {scratch: None}, flavour)
     return {draft.key: draft.table() for draft in drafts.values()}
 
 
@@ -142,8 +151,7 @@ def _sorted_out(
     taken: dict[TableKey, str] = {}
     for row in rows:
         place = row["of_schema"], row["of_table"]
-        # With lower_case_table_names the server may answer another spelling than it was asked for.
-        key = TableKey(homes.get(place[0], place[0]), place[1])
+        key = TableKey(homes[place[0]], place[1])
         if row["kind"] in _TABLE_KINDS:
             drafts[place] = _draft(row, key)
         else:
@@ -177,10 +185,15 @@ def _draft(row: Mapping[str, Any], key: TableKey) -> _Draft:
     return draft
 
 
-def _fill(connection: Connection, drafts: _Drafts, homes: Mapping[str, str | None], flavour: Flavour) -> None:
+def _fill(
+    connection: Connection,
+    drafts: _Drafts,
+    schemas: Sequence[str],
+    homes: Mapping[str, str | None],
+    flavour: Flavour,
+) -> None:
     if not drafts:
         return
-    schemas = list(homes)
     dialect = connection.dialect
     checks = information.checks(connection, schemas, flavour)
     at_columns = {
@@ -204,7 +217,7 @@ def _fill(connection: Connection, drafts: _Drafts, homes: Mapping[str, str | Non
         references[row["of_schema"], row["of_table"], row["name"]].append(row)
     for (schema, table, _), its_rows in references.items():
         if (draft := drafts.get((schema, table))) is not None:
-            _add_foreign_key(draft, its_rows, homes, dialect)
+            _add_foreign_key(draft, its_rows, homes)
     for row in information.partitions(connection, schemas):
         if (draft := drafts.get((row["of_schema"], row["of_table"]))) is not None:
             _add_partitioning(draft, row)
@@ -255,10 +268,7 @@ def _add_check(draft: _Draft, row: Mapping[str, Any]) -> None:
 
 
 def _add_foreign_key(
-    draft: _Draft,
-    rows: Sequence[Mapping[str, Any]],
-    homes: Mapping[str, str | None],
-    dialect: SQLAlchemyDialect,
+    draft: _Draft, rows: Sequence[Mapping[str, Any]], homes: Mapping[str, str | None]
 ) -> None:
     first = rows[0]
     parent_schema = first["parent_schema"]
@@ -276,19 +286,23 @@ def _add_foreign_key(
         "options": options,
     }
     draft.foreign_keys.append(foreign_key)
-    quote = dialect.identifier_preparer.quote
-    parent = quote(first["parent"])
+    parent = _quoted(first["parent"])
     if parent_schema != draft.schema:
-        parent = f"{quote(parent_schema)}.{parent}"
+        parent = f"{_quoted(parent_schema)}.{parent}"
     draft.definitions[ElementKind.FOREIGN_KEY, first["name"]] = (
-        f"FOREIGN KEY ({', '.join(map(quote, foreign_key['constrained_columns']))}) "
-        f"REFERENCES {parent} ({', '.join(map(quote, foreign_key['referred_columns']))})"
+        f"FOREIGN KEY ({', '.join(map(_quoted, foreign_key['constrained_columns']))}) "
+        f"REFERENCES {parent} ({', '.join(map(_quoted, foreign_key['referred_columns']))})"
         + "".join(
             f" ON {words} {options[option]}"
             for option, words in (("ondelete", "DELETE"), ("onupdate", "UPDATE"))
             if option in options
         )
     )
+
+
+def _quoted(name: str) -> str:
+    """*name* in quotes; the preparer of SQLAlchemy would double a percent sign for the driver."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def _add_partitioning(draft: _Draft, row: Mapping[str, Any]) -> None:
