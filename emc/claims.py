@@ -34,6 +34,8 @@ class Claim:
     """The live table."""
     in_the_way: ColumnElement[bool]
     """The rows for which this is TRUE break the claim; those for which it is NULL do not."""
+    rows: str
+    """What the rows in the way are, in the plural: ``rows of users with a value in name``."""
     refusal: str
     """What a session is told that writes such a row, as a clause: ``users.name is being dropped``."""
     walk: tuple[str, ...] = ()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from sqlalchemy import types as sa
+import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 
 class Fit(enum.Enum):
@@ -23,7 +24,7 @@ class Fit(enum.Enum):
     """Neither, or unknown."""
 
 
-def fit(old: sa.TypeEngine[Any], new: sa.TypeEngine[Any]) -> Fit:
+def fit(old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
     """How values of *old* fit into *new*, from the types alone. Unknown types are :attr:`Fit.DIFFERENT`."""
     if isinstance(old, sa.Enum) and not (
         isinstance(new, sa.Enum) and new.native_enum and new.name == old.name
@@ -49,6 +50,20 @@ def fit(old: sa.TypeEngine[Any], new: sa.TypeEngine[Any]) -> Fit:
     if isinstance(old, sa.Numeric) and isinstance(new, sa.Numeric):
         return _numerics(old, new)
     return Fit.DIFFERENT
+
+
+def misfits(column: sa.ColumnElement[Any], new: TypeEngine[Any]) -> sa.ColumnElement[bool] | None:
+    """The rows whose value of *column* does not fit into *new*; ``None`` where that cannot be told."""
+    if isinstance(new, sa.String) and new.length is not None:
+        return sa.func.length(column) > new.length
+    if isinstance(new, sa.Integer):
+        bits = 15 if isinstance(new, sa.SmallInteger) else 63 if isinstance(new, sa.BigInteger) else 31
+        return sa.or_(column < -(2**bits), column > 2**bits - 1)
+    if isinstance(new, sa.Numeric) and new.precision is not None and new.asdecimal:
+        scale = new.scale or 0
+        limit = 10 ** (new.precision - scale)
+        return sa.or_(sa.func.abs(column) >= limit, sa.func.round(column, scale) != column)
+    return None
 
 
 _UNBOUNDED = float("inf")

@@ -133,6 +133,9 @@ def status(session: Session) -> ExitCode:
             terminal.say(f"  {work.name}: row {one_line(row.key)} failed: {row.error}")
     terminal.say(_left("contract", len(derived.contract)), "bold")
     say_gates(terminal, {step.id: found.report.verdicts.get(step.id, ()) for step in derived.contract})
+    for note in derived.notes:
+        if note.kind == "guard":
+            terminal.say(f"Guard on {note.target}: {note.text}", "yellow")
     if found.holder is not None:
         terminal.say()
         terminal.say(f"At work: {found.holder}")

@@ -60,7 +60,7 @@ def contract(
         scope = Scope(derived, dialect, old_code_gone, soak)
         passed, blocked = _sort(derived, connection, scope, overrides, only)
         steps = tuple(step for step in derived.contract if not only or step.id in only)
-        left = standing(derived)
+        left = standing(derived.situation.live)
         if dry_run or not (steps or left):
             return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run)
         demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
@@ -118,7 +118,7 @@ def contract(
 def _clear(course: Course, only: Sequence[str]) -> None:
     """Take away the guards that an interrupted run left and that nothing which is about to run needs."""
     with planned(course.upgrade, course.engine, course.dialect) as (connection, derived):
-        if not standing(derived):
+        if not standing(derived.situation.live):
             return
         passed, _ = _sort(derived, connection, course.scope(derived), course.overrides, only)
         steps = lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))

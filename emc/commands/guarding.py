@@ -33,6 +33,7 @@ from emc.gates import Scope, Verdict, claims
 from emc.names import TableKey
 from emc.phases import Phase
 from emc.planning import Plan, derive, render
+from emc.schema import LiveSchema
 from emc.state.lease import Lease
 from emc.steps import Step
 from emc.upgrade import Upgrade
@@ -133,7 +134,7 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
     guarding = now.guarding
     if guarding.put.statements:
         course.run([guarding.put], rerender=lambda connection: _put_again(course, ids, connection))
-    _settle(course, guarding.put)
+    _settle(course, guarding.put, sorted({g.key for g in guarding.guards}, key=lambda key: key.sort_key))
     names = [guard.name for guard in guarding.guards]
     proofs = prove(course.engine, course.dialect, now.claims, names, course.retry)
     try:
@@ -187,75 +188,68 @@ def _drop_again(
     return now.guarding.drop
 
 
-def _settle(course: Course, step: Step) -> None:
-    """Wait until no transaction is left that the guard has not waited for.
+def _settle(course: Course, step: Step, keys: Sequence[TableKey]) -> None:
+    """Wait until no transaction is left for which the guard has not waited.
 
     :raises LockBudgetError: one is left when the budget is spent.
     """
     retry, began, attempt = course.retry, course.retry.clock(), 0
-    with course.dialect.reading(course.engine) as connection:
-        open_then = course.dialect.in_doubt(connection)
-    left = open_then
-    while left:
+    while tables := course.dialect.in_doubt(course.engine, keys):
         attempt += 1
         pause = retry.pause(attempt)
         if attempt >= retry.attempts or retry.clock() - began + pause > retry.budget:
-            listed = ", ".join(sorted(left))
             raise LockBudgetError(
-                f"{step.operation.description} ({step.id}): prepared transactions that no session holds any more may "
-                f"still commit rows: {listed}.",
+                f"{step.operation.description} ({step.id}): a prepared transaction that no session holds any more may "
+                f"still write to {', '.join(sorted(tables))}.",
                 step=step.id,
                 attempts=attempt,
-                remedy="XA RECOVER lists them; commit them or roll them back, then run the command again.",
+                remedy="XA RECOVER lists such transactions; commit them or roll them back, then run the command again.",
             )
         retry.sleep(pause)
-        with course.dialect.reading(course.engine) as connection:
-            left = open_then & course.dialect.in_doubt(connection)
 
 
 # -- taking guards away -------------------------------------------------------------------------------------------
 
 
-def standing(plan: Plan) -> tuple[tuple[TableKey, str], ...]:
+def standing(live: LiveSchema) -> tuple[tuple[TableKey, str], ...]:
     """The guards in place, by table and name."""
     return tuple(
         (key, name)
-        for key, table in sorted(plan.situation.live.tables.items(), key=lambda item: item[0].sort_key)
+        for key, table in sorted(live.tables.items(), key=lambda item: item[0].sort_key)
         for name in sorted(table.guards)
     )
 
 
 def lift_unneeded(course: Course, connection: Connection, plan: Plan, passed: Iterable[Step]) -> list[Step]:
     """How to take away the guards that an interrupted run left and that none of the steps *passed* needs now."""
-    left = standing(plan)
-    if not left:
-        return []
+    live = plan.situation.live
     scope = course.scope(plan)
     needed: set[tuple[TableKey, str]] = set()
     for unit in units(passed):
         now = guarded(unit, connection, scope, course.overrides)
         if now is not None:
             needed |= {(guard.key, guard.name) for guard in now.guarding.guards}
-    return _lifting(course.dialect, plan, [one for one in left if one not in needed])
+    return _lifting(course.dialect, live, [one for one in standing(live) if one not in needed])
 
 
-def lift(course: Course, guards: Iterable[Guard], retry: RetryPolicy | None = None) -> None:
+def lift(course: Course, guards: Sequence[Guard], retry: RetryPolicy | None = None) -> None:
     """Take away those of *guards* that stand."""
     ours = {(guard.key, guard.name) for guard in guards}
+    schemas = sorted({guard.key.schema for guard in guards}, key=lambda schema: schema or "")
     with course.dialect.reading(course.engine) as connection:
-        plan = derive(connection, course.upgrade, course.dialect)
-    for step in _lifting(course.dialect, plan, [one for one in standing(plan) if one in ours]):
+        live = course.dialect.read(connection, schemas)
+    for step in _lifting(course.dialect, live, [one for one in standing(live) if one in ours]):
         course.run([step], retry=retry)
 
 
-def _lifting(dialect: Dialect, plan: Plan, guards: Iterable[tuple[TableKey, str]]) -> list[Step]:
+def _lifting(dialect: Dialect, live: LiveSchema, guards: Iterable[tuple[TableKey, str]]) -> list[Step]:
     by_table: dict[TableKey, list[str]] = defaultdict(list)
     for key, name in guards:
         by_table[key].append(name)
-    return [dialect.lift(key, names, plan.situation.live) for key, names in by_table.items()]
+    return [dialect.lift(key, names, live) for key, names in by_table.items()]
 
 
-def _lift_in_haste(course: Course, guards: Iterable[Guard], error: BaseException) -> None:
+def _lift_in_haste(course: Course, guards: Sequence[Guard], error: BaseException) -> None:
     """As :func:`lift`, on the way out: what stays is said, and the next run of contract takes it away."""
     try:
         haste = dataclasses.replace(course.retry, attempts=_HASTE_ATTEMPTS, budget=_HASTE_BUDGET)

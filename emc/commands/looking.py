@@ -6,6 +6,7 @@ import datetime as dt
 
 from sqlalchemy import Connection, Engine
 
+from emc.commands.guarding import standing
 from emc.commands.plainly import plainly
 from emc.commands.results import PlanReport, StatusReport, WorkStatus
 from emc.commands.session import planned, reach
@@ -89,4 +90,6 @@ def _next(derived: Plan) -> str:
         return "emc migrate"
     if derived.contract:
         return "emc contract --old-code-gone   # once no process of the old release is left"
+    if standing(derived.situation.live):
+        return "emc contract   # takes away the guards that an interrupted one left"
     return "nothing: models and database agree"

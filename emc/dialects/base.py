@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
 from emc.errors import Refusal
-from emc.fit import Fit, fit
+from emc.fit import Fit, fit, misfits
 from emc.names import Element, TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
@@ -207,6 +207,15 @@ class Dialect(abc.ABC):
         """
         return fit(old, new)
 
+    def misfits(
+        self, column: ColumnElement[Any], old: TypeEngine[Any], new: TypeEngine[Any]
+    ) -> ColumnElement[bool] | None:
+        """The rows whose value of *column*, of type *old*, does not fit into *new*.
+
+        :returns: ``None`` where that cannot be told.
+        """
+        return misfits(column, new)
+
     # -- doing --------------------------------------------------------------------------------------------------
 
     def refuse(
@@ -266,8 +275,8 @@ class Dialect(abc.ABC):
         """Take the guards called *names*, which nothing needs any more, away from table *key*."""
         raise NotImplementedError(f"{self.name} knows no guards")
 
-    def in_doubt(self, connection: Connection) -> frozenset[str]:
-        """Transactions that hold no lock which a guard would have waited for, and that may commit rows all the same."""
+    def in_doubt(self, engine: Engine, keys: Sequence[TableKey]) -> frozenset[str]:
+        """Those of tables *keys* that a transaction may write to which no guard has waited for."""
         return frozenset()
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------

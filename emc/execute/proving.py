@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, case, func, select, true
+from sqlalchemy.exc import DBAPIError
 
 from emc.claims import Claim, Proof
 from emc.data.pace import Pace
 from emc.data.values import BatchPolicy
 from emc.data.walk import Key, way_of
-from emc.dialects.base import Dialect
+from emc.dialects.base import Dialect, Failure
 from emc.execute.retry import RetryPolicy
 from emc.steps import LockPolicy, Transaction
 
@@ -29,21 +30,40 @@ _START, _LARGEST = 5_000, 200_000
 def prove(
     engine: Engine, dialect: Dialect, claims: Sequence[Claim], guards: Sequence[str], retry: RetryPolicy
 ) -> tuple[Proof, ...]:
-    """Look at every row that *claims* speak of. Begins anew whenever it is called: no proof outlives its guard.
+    """Look at every row that *claims* speak of, up to the first claim that does not hold.
+
+    Begins anew whenever it is called: no proof outlives its guard. A claim whose scan is cut off is begun again.
 
     :param guards: the names of what stands, for the ledger.
-    :param retry: its clock, and how it sleeps between batches.
+    :param retry: its clock, how it sleeps between batches, and how often a lost connection is made again.
     """
     policy = BatchPolicy(start=_START, largest=_LARGEST, clock=retry.clock, sleep=retry.sleep)
     proofs: list[Proof] = []
-    with dialect.open(engine, Transaction.AUTOCOMMIT, LockPolicy.WEAK, retry.lock_timeout(1)) as connection:
-        for claim in claims:
-            began = policy.clock()
-            seen, found, keys = _scan(connection, dialect, claim, policy)
-            proofs.append(Proof(claim, seen, found, policy.clock() - began, tuple(guards), keys))
-            if found:
-                break
+    for claim in claims:
+        began = policy.clock()
+        seen, found, keys = _until_told(engine, dialect, claim, policy, retry)
+        proofs.append(Proof(claim, seen, found, policy.clock() - began, tuple(guards), keys))
+        if found:
+            break
     return tuple(proofs)
+
+
+def _until_told(
+    engine: Engine, dialect: Dialect, claim: Claim, policy: BatchPolicy, retry: RetryPolicy
+) -> tuple[int, int, tuple[str, ...]]:
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            with dialect.open(
+                engine, Transaction.AUTOCOMMIT, LockPolicy.WEAK, retry.lock_timeout(attempt)
+            ) as connection:
+                return _scan(connection, dialect, claim, policy)
+        except DBAPIError as error:
+            passes = dialect.failure(error) in (Failure.DISCONNECTED, Failure.LOCKED)
+            if not passes or attempt > retry.reconnects:
+                raise
+            retry.sleep(retry.pause(attempt))
 
 
 def _scan(

@@ -114,16 +114,16 @@ class Gate(abc.ABC):
         }
         rows = sum(proof.rows for proof in proofs)
         if rows:
-            table = proofs[0].claim.key
+            found = next(proof for proof in proofs if proof.rows)
             return self.shut(
-                f"{counted(rows, 'rows')} of {table} in the way, seen behind the guard",
+                f"{counted(found.rows, found.claim.rows)}, seen behind the guard",
                 "emc plan   # says which, and what gets them out of the way",
                 rows=rows,
                 keys=[key for proof in proofs for key in proof.keys][:SAMPLE],
                 **evidence,
             )
-        looked_at = counted(seen, "rows looked at")
-        return self.opened(f"no row is in the way ({looked_at}, behind a guard)", rows=0, **evidence)
+        none = " and ".join(dict.fromkeys(f"no {proof.claim.rows}" for proof in proofs))
+        return self.opened(f"{none} ({counted(seen, 'rows')} looked at, behind a guard)", rows=0, **evidence)
 
     def opened(self, reason: str, **evidence: Any) -> Verdict:
         """The answer *open*."""

@@ -86,7 +86,8 @@ def _none_left(gate: Gate, work: Work) -> Claim:
     """That *work* has no row left, and none of which its condition does not say so."""
     undecided = work.pending.is_(None)
     refusal = f"{gate.element} is being dropped, and data migration {work.name} has not seen this row"
-    return Claim(gate.name, work.key, work.table, or_(work.pending, undecided), refusal, work.walk)
+    rows = f"rows of {work.key} that {work.name} has left"
+    return Claim(gate.name, work.key, work.table, or_(work.pending, undecided), rows, refusal, work.walk)
 
 
 def _reads(work: Work, element: Element) -> bool:

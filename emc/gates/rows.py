@@ -17,28 +17,23 @@ from sqlalchemy import (
     Dialect,
     Enum,
     FromClause,
-    Integer,
-    Numeric,
-    String,
     Table,
     Text,
     and_,
     cast,
     exists,
     false,
-    func,
     literal_column,
     not_,
     or_,
     select,
     true,
 )
-from sqlalchemy.types import BigInteger, SmallInteger
 
 from emc.claims import Claim
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, count_rows, counted, first_keys
 from emc.names import ElementKind, TableKey, dotted
-from emc.operations import AlterEnumOp, ReplaceOp, table_key
+from emc.operations import SPELLED_TYPE, AlterEnumOp, ReplaceOp, table_key
 from emc.schema import column_named
 
 
@@ -75,7 +70,7 @@ class RowsGate(Gate):
         table, where = found
         assert isinstance(table, Table)
         key = TableKey(table.schema, table.name)
-        return (Claim(self.name, key, table, where, self.refusal(), scope.walk(key)),)
+        return (Claim(self.name, key, table, where, self.noun(), self.refusal(), scope.walk(key)),)
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Count."""
@@ -243,17 +238,13 @@ class FitsType(RowsGate):
         if table is None or name not in table.columns:
             return None
         assert isinstance(directive, ops.AlterColumnOp)
-        column, new = table.columns[name], directive.modify_type
-        if isinstance(new, String) and new.length is not None:
-            return table, func.length(column) > new.length
-        if isinstance(new, Integer):
-            bits = 15 if isinstance(new, SmallInteger) else 63 if isinstance(new, BigInteger) else 31
-            return table, or_(column < -(2**bits), column > 2**bits - 1)
-        if isinstance(new, Numeric) and new.precision is not None and new.asdecimal:
-            scale = new.scale or 0
-            limit = 10 ** (new.precision - scale)
-            return table, or_(func.abs(column) >= limit, func.round(column, scale) != column)
-        raise CannotProveError(f"emc cannot tell which values of {self.element} fit into {new!r}")
+        live = scope.plan.situation.live.column(self.element.table, name)
+        assert live is not None
+        new: Any = (directive.info or {}).get(SPELLED_TYPE, directive.modify_type)
+        where = scope.dialect.misfits(table.columns[name], live["type"], new)
+        if where is None:
+            raise CannotProveError(f"emc cannot tell which values of {self.element} fit into {new!r}")
+        return table, where
 
     def noun(self) -> str:
         """What the rows in the way are."""
@@ -351,7 +342,8 @@ class ValueUnused(Gate):
             if table is not None and name in table.columns:
                 where = _has_label(table, name, list(directive.removed))
                 refusal = f"{' and '.join(map(repr, directive.removed))} of {self.element} is being removed"
-                claims.append(Claim(self.name, key, table, where, refusal, scope.walk(key)))
+                rows = f"rows of {key} with {' or '.join(map(repr, directive.removed))}"
+                claims.append(Claim(self.name, key, table, where, rows, refusal, scope.walk(key)))
         return tuple(claims)
 
 

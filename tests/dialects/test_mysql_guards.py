@@ -73,7 +73,9 @@ def engine(mariadb_url: str) -> Iterator[Engine]:
 
 def claim(where: ColumnElement[bool], table: Table, **more: Any) -> Claim:
     """That no row of *table* satisfies *where*."""
-    return Claim("data-elsewhere:held.old", KEY, table, where, "held.old is being dropped", ("id",), **more)
+    return Claim(
+        "data-elsewhere:held.old", KEY, table, where, "rows", "held.old is being dropped", ("id",), **more
+    )
 
 
 def guarding(where: ColumnElement[bool], table: Table, live: LiveSchema, **more: Any) -> Guarding:
@@ -465,7 +467,7 @@ def test_messages_are_cut_to_what_the_server_takes(engine: Engine) -> None:
     """A message of more than 128 characters would be cut off by the server, with an error of its own."""
     models("held").create(engine)
     held = models("held")
-    long = Claim("g", KEY, held, held.c.a == 1, "ü" * 200)
+    long = Claim("g", KEY, held, held.c.a == 1, "rows", "ü" * 200)
     element = Element(ElementKind.COLUMN, KEY, "old")
     drop = Operation(ops.DropColumnOp("held", "old"), Kind.DROP_COLUMN, element, Phase.CONTRACT, "")
     step = Step(drop, (), Probe("SELECT 1", ""), Transaction.AUTOCOMMIT)
@@ -484,8 +486,9 @@ def test_text_that_needs_care_is_written_in_hexadecimal_digits() -> None:
 
 def test_prepared_transactions_without_a_session_are_in_doubt(engine: Engine) -> None:
     """A prepared transaction that its session has left holds no lock of its table, and commits all the same."""
-    send(engine, ["CREATE TABLE held (id INT PRIMARY KEY, a INT, old INT)"])
     held = models("held")
+    held.create(engine)
+    models("free").create(engine)
     leaver = engine.raw_connection()
     leaver.detach()
     for statement in (
@@ -497,11 +500,10 @@ def test_prepared_transactions_without_a_session_are_in_doubt(engine: Engine) ->
         leaver.cursor().execute(statement)
     assert leaver.dbapi_connection is not None
     leaver.dbapi_connection.close()
-    with DIALECT.reading(engine) as connection:
-        assert len(DIALECT.in_doubt(connection)) == 1
     # The guard does not wait for it: this is why it has to be asked for.
     send(engine, guarding(held.c.old.is_distinct_from(None), held, read(engine)).put.statements)
+    assert DIALECT.in_doubt(engine, [KEY, TableKey(None, "free")]) == {"held"}
     send(engine, ["XA COMMIT 'left'"])
-    with DIALECT.reading(engine) as connection:
-        assert DIALECT.in_doubt(connection) == frozenset()
+    assert DIALECT.in_doubt(engine, [KEY]) == frozenset()
+    with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT old FROM held").scalars().all() == [1]

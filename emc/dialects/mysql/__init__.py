@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
@@ -28,6 +28,7 @@ from emc.dialects.mysql import (
     wording,
 )
 from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
+from emc.dialects.mysql.misfits import misfits
 from emc.errors import Refusal
 from emc.fit import Fit
 from emc.names import TableKey
@@ -133,6 +134,12 @@ class MySQL(Dialect):
         """See the base class."""
         return fits.fit(old, new)
 
+    def misfits(
+        self, column: ColumnElement[Any], old: TypeEngine[Any], new: TypeEngine[Any]
+    ) -> ColumnElement[bool] | None:
+        """See the base class."""
+        return misfits(column, old, new)
+
     # -- doing --------------------------------------------------------------------------------------------------
 
     def refuse(
@@ -169,11 +176,11 @@ class MySQL(Dialect):
 
     def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
         """See the base class."""
-        return guards.lift(key, names, live)
+        return guards.lift(key, names, live, self.flavour)
 
-    def in_doubt(self, connection: Connection) -> frozenset[str]:
+    def in_doubt(self, engine: Engine, keys: Sequence[TableKey]) -> frozenset[str]:
         """See the base class."""
-        return guards.in_doubt(connection, self.flavour)
+        return guards.in_doubt(engine, keys, self.flavour)
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """See the base class."""

@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from emc.dialects.mysql import information
 from emc.dialects.mysql.columns import Types, charset_of, column, column_text, unknown_type
+from emc.dialects.mysql.conditions import key_text, trigger_text
 from emc.dialects.mysql.dependents import find_dependents
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.live import ColumnText, MySQLSchema, MySQLTable
@@ -112,7 +113,7 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
     for row in triggers:
         draft = drafts.get((row["of_schema"], row["of_table"]))
         if draft is not None and row["name"].startswith(GUARD_PREFIX):
-            draft.guards[row["name"]] = row["body"]
+            draft.guards[row["name"]] = trigger_text(row["timing"], row["event"], row["body"])
     tables = {draft.key: draft.table() for draft in sorted(drafts.values(), key=lambda d: d.key.sort_key)}
     return MySQLSchema(
         tables=tables,
@@ -285,6 +286,12 @@ def _add_foreign_key(
         "referred_columns": [row["parent_column"] for row in rows],
         "options": options,
     }
+    if first["name"].startswith(GUARD_PREFIX):
+        referred = TableKey(foreign_key["referred_schema"], foreign_key["referred_table"])
+        draft.guards[first["name"]] = key_text(
+            foreign_key["constrained_columns"], referred, foreign_key["referred_columns"], options
+        )
+        return
     draft.foreign_keys.append(foreign_key)
     parent = _quoted(first["parent"])
     if parent_schema != draft.schema:
@@ -318,6 +325,8 @@ def _add_keys(draft: _Draft, dialect: SQLAlchemyDialect) -> None:
     """Primary key, unique constraints and indexes, once the foreign keys are known."""
     for name, elements in draft.keys.items():
         columns = [element["of_column"] for element in elements]
+        if name.startswith(GUARD_PREFIX):
+            continue
         if name == "PRIMARY":
             draft.primary_key = {"constrained_columns": columns, "name": None}
             continue

@@ -31,6 +31,9 @@ class Flavour:
     quotes_now: bool = False
     """Whether ``SET DEFAULT`` takes CURRENT_TIMESTAMP only in parentheses, as an expression, which is then not shown as
     the plain one (MySQL manual, "ALTER TABLE Statement")."""
+    forgets_prepared: bool = True
+    """Whether a prepared transaction that its session has left holds no metadata lock (seen with 10.11.19). MySQL's
+    does (8.4 manual, "XA Transaction States")."""
     needs_references: bool = False
     """Whether a foreign key asks for the privilege REFERENCES on its parent: MySQL (its manual, "FOREIGN KEY
     Constraints"); MariaDB 10.11.19 does not."""
@@ -74,6 +77,7 @@ MYSQL = Flavour(
     grows_short_text=False,
     changes_collation_in_place=False,
     quotes_now=True,
+    forgets_prepared=False,
     needs_references=True,
     shortest_lock_wait=1,
     session_settings={"max_execution_time": 0},

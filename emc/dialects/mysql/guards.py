@@ -6,7 +6,7 @@ order they run; and an INSERT … ON DUPLICATE KEY UPDATE is judged by what it d
 (MariaDB knowledge base, "Trigger Overview"; IGNORE does not ignore it, seen with MariaDB 10.11.19). Creating a trigger
 waits for every transaction that has touched the table, so once both are there all writers pass them.
 
-For a new foreign key the guard is the key itself under another name, added without looking at the rows.
+For a new foreign key the guard is the key itself: :mod:`emc.dialects.mysql.key_guards`.
 
 The drop holds LOCK TABLES from the end of the guard to its own end. DROP TRIGGER without IF EXISTS is the confirmation:
 it fails when the guard is gone. The trigger goes first, since one that names a column that is gone breaks every write.
@@ -18,7 +18,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Integer, String
 
 from emc.claims import (
@@ -28,13 +29,22 @@ from emc.claims import (
     Claim,
     Guard,
     Guarding,
-    guard_operation,
     table_element,
 )
-from emc.dialects.mysql.conditions import columns_of, listed, quoted, row_condition, text_literal
-from emc.dialects.mysql.flavour import MARIADB, Flavour
+from emc.dialects.base import Failure
+from emc.dialects.mysql import failures, key_guards
+from emc.dialects.mysql.conditions import (
+    columns_of,
+    listed,
+    quoted,
+    row_condition,
+    text_literal,
+    trigger_text,
+)
+from emc.dialects.mysql.flavour import Flavour
+from emc.dialects.mysql.key_guards import by_key, guard_step, is_foreign_key, refers_as_before, refusing
 from emc.dialects.mysql.live import MySQLSchema, MySQLTable
-from emc.names import GUARD_PREFIX, ElementKind, TableKey
+from emc.names import GUARD_PREFIX, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import LiveSchema
 from emc.steps import Hazard, LockPolicy, Probe, Step, Transaction
@@ -62,7 +72,7 @@ def guarded(operation: Operation, live: LiveSchema) -> bool:
     if operation.kind in _PROVE_THEMSELVES:
         return False
     if operation.kind == Kind.REPLACE_CONSTRAINT:
-        return operation.element.kind is ElementKind.FOREIGN_KEY
+        return is_foreign_key(operation) and not refers_as_before(operation, live)
     if operation.kind == Kind.ALTER_TYPE:
         return not _type_is_strict(operation, live)
     return True
@@ -85,7 +95,7 @@ def cannot_guard(operation: Operation, claim: Claim, live: LiveSchema, flavour: 
     """Why nothing could keep *claim* true until *operation* has run; ``None`` when something can."""
     try:
         _engine(claim, live)
-        if not _is_foreign_key(operation):
+        if not is_foreign_key(operation):
             _condition(claim, live, flavour)
     except CannotGuardError as error:
         return str(error)
@@ -97,28 +107,57 @@ def guarding(steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema, f
 
     :raises CannotGuardError: one of them cannot be.
     """
+    if any(is_foreign_key(step.operation) for step in steps):
+        (step,) = steps  # It is proved in its own way, so it shares no statement with others.
+        return by_key(step, live, flavour)
     return _by_triggers(steps, claims, live, flavour)
 
 
-def lift(key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
+def lift(key: TableKey, names: Sequence[str], live: LiveSchema, flavour: Flavour) -> Step:
     """Take the guards called *names* away from table *key*."""
-    triggers = [name for name in names if name in _triggers(key, live)]
+    triggers = [name for name in names if name[-2:] in {f"_{letter}" for letter in _EVENTS}]
     statements = [f"DROP TRIGGER IF EXISTS {quoted(key.schema, name)}" for name in triggers]
-    return _step(
-        LIFT_GUARD, key, statements, _probe(key, triggers, there=False), f"take away what guards {key}"
+    probes = [_gone(key, triggers)] if triggers else []
+    for name in names:
+        if name not in triggers:
+            statements += key_guards.lifted(key, name, live, flavour)
+            probes.append(key_guards.gone(key, name))
+    return guard_step(
+        LIFT_GUARD, table_element(key), statements, _all(probes), f"take away what guards {key}"
     )
 
 
-def in_doubt(connection: Connection, flavour: Flavour) -> frozenset[str]:
-    """Prepared transactions.
+def in_doubt(engine: Engine, keys: Sequence[TableKey], flavour: Flavour) -> frozenset[str]:
+    """Tables of *keys* that a prepared transaction without a session may still write to.
 
-    One that its session has left holds no metadata lock in MariaDB (seen with 10.11.19), so no guard waits for it, and
-    its rows come in when it is committed. In MySQL it keeps its locks (8.4 manual, "XA Transaction States").
+    Once its session has left it, such a transaction holds no metadata lock in MariaDB (seen with 10.11.19), so no guard
+    waits for it, and its rows come in when it is committed. Its locks in InnoDB it keeps; LOCK TABLES asks for these
+    too without autocommit (knowledge base, "innodb_table_locks"). In MySQL it keeps all its locks (8.4 manual, "XA
+    Transaction States").
     """
-    if flavour is not MARIADB:
+    if not flavour.forgets_prepared:
         return frozenset()
-    rows = connection.exec_driver_sql("XA RECOVER").all()
-    return frozenset(f"{row[0]}:{row[3]!r}" for row in rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.exec_driver_sql("XA RECOVER").all():
+            return frozenset()
+        connection.detach()  # A session for this alone, whose settings end with it.
+        connection.exec_driver_sql("SET autocommit = 0, lock_wait_timeout = 1, innodb_lock_wait_timeout = 0")
+        return frozenset(str(key) for key in keys if not _is_free(connection, key))
+
+
+def _is_free(connection: Connection, key: TableKey) -> bool:
+    """Whether nobody holds what a reader of the whole table would have to wait for."""
+    try:
+        connection.exec_driver_sql(
+            f"LOCK TABLES {quoted(key.schema, key.name)} READ", execution_options={"no_parameters": True}
+        )
+    except DBAPIError as error:
+        if failures.failure(error) is not Failure.LOCKED:
+            raise
+        return False
+    finally:
+        connection.exec_driver_sql("UNLOCK TABLES")
+    return True
 
 
 # -- triggers -----------------------------------------------------------------------------------------------------
@@ -139,9 +178,9 @@ def _by_triggers(
         )
         digest = hashlib.sha256(f"{key.name}|{body}".encode()).hexdigest()[:16]
         for letter, event in _EVENTS.items():
-            guard = Guard(key, f"{GUARD_PREFIX}{digest}_{letter}", f"AFTER {event} {body}")
+            guard = Guard(key, f"{GUARD_PREFIX}{digest}_{letter}", trigger_text("AFTER", event, body))
             guards.append(guard)
-            there = _triggers(key, live).get(guard.name)
+            there = live.tables[key].guards.get(guard.name)
             if there == guard.definition:
                 continue
             if there is not None:
@@ -152,13 +191,8 @@ def _by_triggers(
             )
     first = steps[0].operation
     keys = sorted({guard.key for guard in guards}, key=lambda key: key.sort_key)
-    probe = _all([_probe(key, [g.name for g in guards if g.key == key], there=True) for key in keys])
-    put = dataclasses.replace(
-        _step(GUARD, first.element.table, missing, probe, ""),
-        operation=guard_operation(
-            GUARD, first.element, f"refuse rows that would be in the way of {first.id}"
-        ),
-    )
+    probe = _all([_stand(key, [guard for guard in guards if guard.key == key]) for key in keys])
+    put = guard_step(GUARD, first.element, missing, probe, refusing(first))
     drops = [f"DROP TRIGGER {quoted(guard.key.schema, guard.name)}" for guard in guards]
     return Guarding(tuple(guards), put, _locked(steps, [*keys], drops, live), frozenset(drops))
 
@@ -213,11 +247,9 @@ def _check_cascades(claim: Claim, live: MySQLSchema) -> None:
     is_computed = any(table.columns[name].get("computed") for name in columns if name in table.columns)
     for foreign_key in table.foreign_keys:
         rules = foreign_key.get("options", {})
-        written = [
-            rules.get("onupdate"),
-            *([rules["ondelete"]] if rules.get("ondelete") != "CASCADE" else []),
-        ]
-        if not any(written) or claim.overwriting_is_harmless:
+        # A row that is deleted along is in nobody's way.
+        written = rules.get("onupdate") or rules.get("ondelete", "CASCADE") != "CASCADE"
+        if not written or claim.overwriting_is_harmless:
             continue
         if is_computed or columns & set(foreign_key["constrained_columns"]):
             raise CannotGuardError(
@@ -226,49 +258,36 @@ def _check_cascades(claim: Claim, live: MySQLSchema) -> None:
             )
 
 
-# -- what both have in common ---------------------------------------------------------------------------------------
-
-
-def _is_foreign_key(operation: Operation) -> bool:
-    return operation.kind == Kind.ADD_FOREIGN_KEY or (
-        operation.kind == Kind.REPLACE_CONSTRAINT and operation.element.kind is ElementKind.FOREIGN_KEY
+def _stand(key: TableKey, guards: Sequence[Guard]) -> Probe:
+    # A body is shown without introducers by one server, and perhaps not by another: see trigger_text().
+    shown = "CONCAT_WS(' ', ACTION_TIMING, EVENT_MANIPULATION, ACTION_STATEMENT)"
+    found = " OR ".join(
+        f"(TRIGGER_NAME = {text_literal(guard.name)}"
+        f" AND BINARY REPLACE({shown}, '_utf8mb4 X', ' X') = BINARY {text_literal(guard.definition)})"
+        for guard in guards
     )
-
-
-def _triggers(key: TableKey, live: LiveSchema) -> dict[str, str]:
-    table = live.table(key)
-    found = table.guards if table is not None else {}
-    return {name: text for name, text in found.items() if text.startswith(("AFTER ", "BEFORE "))}
-
-
-def _step(kind: str, key: TableKey, statements: Sequence[str], probe: Probe, description: str) -> Step:
-    operation = guard_operation(kind, table_element(key), description)
-    return Step(
-        operation,
-        tuple(statements),
-        probe,
-        Transaction.AUTOCOMMIT,
-        LockPolicy.SHORT,
-        (Hazard.EXCLUSIVE_LOCK,),
-        unit=operation.id,
-    )
-
-
-def _probe(key: TableKey, names: Sequence[str], *, there: bool) -> Probe:
-    schema = "DATABASE()" if key.schema is None else text_literal(key.schema)
-    count = (
-        "(SELECT COUNT(*) FROM information_schema.TRIGGERS"
-        f" WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE = {text_literal(key.name)}"
-        f" AND TRIGGER_NAME IN ({listed(names) or 'NULL'}))"
-    )
-    verb = "stand" if there else "are gone"
+    names = ", ".join(guard.name for guard in guards)
     return Probe(
-        f"SELECT {count} = {len(names) if there else 0}", f"guards {', '.join(names)} of {key} {verb}"
+        f"SELECT (SELECT COUNT(*) {_rows(key)} AND ({found})) = {len(guards)}",
+        f"guards {names} of {key} stand",
+    )
+
+
+def _gone(key: TableKey, names: Sequence[str]) -> Probe:
+    return Probe(
+        f"SELECT NOT EXISTS (SELECT 1 {_rows(key)} AND TRIGGER_NAME IN ({listed(names)}))",
+        f"guards {', '.join(names)} of {key} are gone",
+    )
+
+
+def _rows(key: TableKey) -> str:
+    schema = "DATABASE()" if key.schema is None else text_literal(key.schema)
+    return (
+        "FROM information_schema.TRIGGERS"
+        f" WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE = {text_literal(key.name)}"
     )
 
 
 def _all(probes: Sequence[Probe]) -> Probe:
-    if len(probes) == 1:
-        return probes[0]
     conditions = " AND ".join(f"({probe.sql})" for probe in probes)
-    return Probe(f"SELECT {conditions}", " and ".join(probe.expects for probe in probes))
+    return Probe(f"SELECT {conditions or 'TRUE'}", " and ".join(probe.expects for probe in probes))
