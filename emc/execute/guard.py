@@ -80,7 +80,9 @@ _ACTIONS = frozenset({"ALGORITHM", "LOCK", "COMMENT", "VALIDATE"})
 """Of ALTER TABLE, besides ADD."""
 _TYPE_CHANGES = frozenset({Kind.ALTER_TYPE, Kind.ADD_ENUM_VALUE})
 _RELAXED = frozenset({ElementKind.CHECK, ElementKind.FOREIGN_KEY})
-_SPELLED_WHOLE = frozenset({*_TYPE_CHANGES, Kind.DROP_NOT_NULL, Kind.SET_DEFAULT, Kind.SET_COMMENT})
+_SPELLED_WHOLE = frozenset(
+    {*_TYPE_CHANGES, Kind.DROP_NOT_NULL, Kind.SET_DEFAULT, Kind.SET_COMMENT, Kind.DROP_CHECK}
+)
 """Kinds for which MySQL repeats the whole definition of a column (MODIFY)."""
 
 

@@ -104,16 +104,16 @@ def drop_check(ground: Ground) -> Part:
 def drop_check_clause(ground: Ground, check: Any, *, dropping: str | None = None) -> DDLElement | None:
     """The clause that takes a CHECK away; ``None`` where it goes with column *dropping*.
 
-    MariaDB's CHECK at column level is a part of the column's definition.
+    MariaDB's CHECK at column level is called like its column, and is a part of its definition: by its name it cannot be
+    dropped (1091, seen with 10.11.19).
     """
-    column = check.get("column")
-    if column is not None:
-        if dropping is not None and str(column).lower() == dropping.lower():
+    name = str(check["name"])
+    text = ground.scene.text(ground.key, name)
+    if text is not None and text.check is not None and text.check == check.get("sqltext"):
+        if dropping is not None and name.lower() == dropping.lower():
             return None
-        text = ground.scene.text(ground.key, str(column))
-        if text is not None:
-            return Modify(ground.key, ground.scene.now(ground.key, dataclasses.replace(text, check=None)))
-    return _drop_check(ground.key, str(check["name"]))
+        return Modify(ground.key, ground.scene.now(ground.key, dataclasses.replace(text, check=None)))
+    return _drop_check(ground.key, name)
 
 
 def _drop_check(key: TableKey, name: str) -> DropConstraint:

@@ -67,6 +67,8 @@ class MySQLSchema(LiveSchema):
     """``mysql`` or ``mariadb``, as in the URL: it tells which variants of types SQLAlchemy chooses."""
     version: tuple[int, ...] = ()
     """Of the server, as SQLAlchemy knows it."""
+    database: str | None = None
+    """The database of the connection, which goes without saying."""
     backslash_escapes: bool = True
     """Whether a backslash in a string literal is special (no ``NO_BACKSLASH_ESCAPES`` in ``sql_mode``)."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 from alembic.operations import ops
 from alembic.util import sqla_compat
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, literal_column, text
-from sqlalchemy.dialects.mysql.base import MySQLDialect
+from sqlalchemy.dialects.mysql.base import MySQLDDLCompiler, MySQLDialect
 from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from sqlalchemy.schema import CheckConstraint, Constraint, CreateColumn
 from sqlalchemy.sql.ddl import BaseDDLElement
@@ -21,16 +21,40 @@ from emc.operations import bare_table
 from emc.schema import LiveSchema
 
 
+class _Compiler(MySQLDDLCompiler):
+    """SQLAlchemy's, but for the parent of a foreign key.
+
+    A parent that names no database is looked up in that of the child (1005 where it is not there, seen with MariaDB
+    10.11.19), while SQLAlchemy means that of the connection.
+    """
+
+    database: ClassVar[str | None] = None
+
+    def define_constraint_remote_table(self, constraint: Any, table: Any, preparer: Any) -> str:
+        """The parent, with its database where that is another one than the child's."""
+        name = str(preparer.format_table(table))
+        if table.schema is None and constraint.parent.schema is not None and self.database is not None:
+            return f"{preparer.quote(self.database)}.{name}"
+        return name
+
+
 class Writer:
     """Writes SQL for the server behind one snapshot.
 
     :param name: ``mysql`` or ``mariadb``, as in the URL: SQLAlchemy chooses variants of types by it.
     :param version: of the server; empty: not known, and taken for a recent one.
     :param backslash_escapes: whether a backslash in a literal is special.
+    :param database: that of the connection.
     """
 
     def __init__(
-        self, flavour: Flavour, name: str, version: tuple[int, ...], *, backslash_escapes: bool
+        self,
+        flavour: Flavour,
+        name: str,
+        version: tuple[int, ...],
+        *,
+        backslash_escapes: bool,
+        database: str | None = None,
     ) -> None:
         # "named": what is sent as it stands must not have its per cent signs doubled for a driver.
         dialect: Any
@@ -42,6 +66,7 @@ class Writer:
         dialect.server_version_info = version or flavour.recent_version
         dialect._backslash_escapes = backslash_escapes  # noqa: SLF001
         dialect._support_default_function = True  # noqa: SLF001
+        dialect.ddl_compiler = type("_Compiler", (_Compiler,), {"database": database})
         dialect.supports_sequences = flavour.is_mariadb
         dialect.supports_native_uuid = flavour.is_mariadb
         self.flavour = flavour
@@ -102,9 +127,16 @@ class Writer:
 
 
 @functools.lru_cache(maxsize=8)
-def _writer(name: str, version: tuple[int, ...], *, is_mariadb: bool, backslash_escapes: bool) -> Writer:
+def _writer(
+    name: str,
+    version: tuple[int, ...],
+    *,
+    is_mariadb: bool,
+    backslash_escapes: bool,
+    database: str | None,
+) -> Writer:
     flavour = MARIADB if is_mariadb else MYSQL
-    return Writer(flavour, name, version, backslash_escapes=backslash_escapes)
+    return Writer(flavour, name, version, backslash_escapes=backslash_escapes, database=database)
 
 
 def writer_for(live: LiveSchema, flavour: Flavour) -> Writer:
@@ -115,6 +147,7 @@ def writer_for(live: LiveSchema, flavour: Flavour) -> Writer:
         known.version,
         is_mariadb=flavour.is_mariadb,
         backslash_escapes=known.backslash_escapes,
+        database=known.database,
     )
 
 
