@@ -24,6 +24,8 @@ from sqlalchemy import (
     Text,
     column,
     create_engine,
+    exists,
+    select,
 )
 from sqlalchemy.dialects.postgresql import INT4RANGE, ExcludeConstraint
 
@@ -244,6 +246,33 @@ def test_messages(postgresql_url: str) -> None:
     assert sorted(quoted - said) == []
     kinds = {one.gate.partition(":")[0] for its in verdicts for one in its if one.reason in quoted}
     assert kinds == gate_kinds()
+
+
+def test_messages_of_guards(mariadb_url: str) -> None:
+    """What the guide to shut gates quotes of guards is what emc says."""
+    metadata = MetaData()
+    users = Table("users", metadata, Column("id", Integer, primary_key=True))
+    profiles = Table("profiles", metadata, Column("user_id", Integer, primary_key=True))
+    upgrade = emc.Upgrade(metadata)
+    upgrade.data_migration(
+        users,
+        name="profiles",
+        where=lambda t: ~exists(select(1).where(profiles.c.user_id == t.c.id)),
+    )(lambda _: None)
+    upgrade.retire("users.name", after=["profiles"])
+    engine = create_engine(mariadb_url)
+    try:
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE users ADD name TEXT")
+        [verdicts] = emc.plan(upgrade, engine).verdicts.values()
+    finally:
+        engine.dispose()
+    [said] = [one.reason for one in verdicts if one.gate == "data-elsewhere:users.name"]
+    quoted = [
+        one.code.strip() for one in blocks((HOWTO / "shut-gate.rst").read_text()) if one.language == "text"
+    ]
+    assert said in quoted
 
 
 def test_pipeline(module: ModuleType, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """What does a person see who upgrades a JupyterHub with emc?
 
 Runs the upgrade and prints the commands with what they answered, as the documentation shows it:
-`python -m tests.jupyterhub.walkthrough > docs/jupyterhub.txt`, in the environment of `nox -s jupyterhub`.
+`python -m tests.jupyterhub.walkthrough > docs/jupyterhub.txt`, in the environment of `nox -s jupyterhub`. With
+`--database mariadb --sql` it shows what is in `docs/jupyterhub-mariadb.txt`.
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
+import platform
 import shutil
 import sys
 import tempfile
@@ -66,6 +69,7 @@ class Walk:
 
     def _impersonal(self, line: str) -> str:
         line = line.replace(self.hub.url, "$DATABASE_URL")
+        line = line.replace(f"{getpass.getuser()}@{platform.node()}:", "admin@hub:")
         return line.replace(f"{self.directory}/", "").replace(str(self.directory), ".")
 
     def whole(self) -> None:
@@ -102,33 +106,40 @@ class Walk:
         self.emc("history --upgrade upgrade:discarding")
 
 
-def walk(hub: Hub, directory: Path, write: Callable[[str], object]) -> None:
+def walk(hub: Hub, directory: Path, write: Callable[[str], object], *, only_sql: bool = False) -> None:
     """Prepare a directory, fill the database, and upgrade it.
 
     Args:
         hub: an empty database.
         directory: an empty directory.
         write: receives each line.
+        only_sql: show the plan as SQL instead, and go no further.
     """
     shutil.copy(HERE / "upgrade.py", directory)
     directory.joinpath("pyproject.toml").write_text(CONFIGURATION)
     hub.old_release("create")
-    Walk(hub, directory, write).whole()
+    person = Walk(hub, directory, write)
+    if only_sql:
+        person.emc("plan --upgrade upgrade:retiring --sql")
+    else:
+        person.whole()
 
 
 def main() -> None:
     """Print the walkthrough."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql", "mariadb"], default="postgresql")
+    parser.add_argument("--sql", action="store_true", help="the plan as SQL, and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         if arguments.database == "sqlite":
-            walk(hub_at(f"sqlite:///{directory}/jupyterhub.sqlite"), Path(directory), print)
+            hub = hub_at(f"sqlite:///{directory}/jupyterhub.sqlite")
+            walk(hub, Path(directory), print, only_sql=arguments.sql)
             return
         pool = MariaDBPool() if arguments.database == "mariadb" else ServerPool()
         try:
             with pool.get().database() as url:
-                walk(hub_at(url), Path(directory), print)
+                walk(hub_at(url), Path(directory), print, only_sql=arguments.sql)
         finally:
             pool.stop()
 
