@@ -86,6 +86,8 @@ class Dialect(abc.ABC):
     """What makes an integer key of the models count by itself."""
     restrict_goes_without_saying: ClassVar[bool] = False
     """Whether a foreign key that says nothing is the same as one that says RESTRICT."""
+    parents_are_siblings: ClassVar[bool] = False
+    """Whether DDL that says no schema for the parent of a foreign key means that of the child."""
     tells_implied_indexes: ClassVar[bool] = False
     """Whether a snapshot tells the indexes that foreign keys have made (:attr:`LiveTable.implied`)."""
     option_names: ClassVar[tuple[str, ...]] = ()

@@ -58,7 +58,7 @@ def _is_noise(operation: Directive, comparison: Comparison) -> bool:
         return False
     if isinstance(operation, ops.AlterColumnOp):
         return _nullable_noise(operation, pair)
-    what = _vain(operation, pair) if pair.spelled is not None else None
+    what = _elsewhere(operation, pair) or (_vain(operation, pair) if pair.spelled is not None else None)
     if what is not None:
         kind, name = what
         pair.notes.not_convergent(pair.element(kind, name), f"the {kind.value} {name}")
@@ -101,6 +101,29 @@ def _vain(operation: Directive, pair: Pair) -> tuple[ElementKind, str] | None:
         columns = [str(column) for column in operation.columns]
         return None if any(one["column_names"] == columns for one in pair.spelled.uniques) else (kind, name)
     return (kind, name) if isinstance(operation, ops.CreateIndexOp) else None
+
+
+def _elsewhere(operation: Directive, pair: Pair) -> tuple[ElementKind, str] | None:
+    """The foreign key that *operation* would lead to another schema in vain: DDL cannot say that it is another one."""
+    if not pair.database.parents_are_siblings or pair.key.schema is None:
+        return None
+    for constraint in pair.model.foreign_key_constraints:
+        parent = constraint.elements[0].column.table
+        columns = [column.name for column in constraint.columns]
+        for reflected in pair.live.foreign_keys:
+            if (
+                parent.schema is not None
+                or reflected["referred_schema"] != pair.key.schema
+                or reflected["referred_table"] != parent.name
+                or list(reflected["constrained_columns"]) != columns
+            ):
+                continue
+            name = str(reflected["name"])
+            adds = isinstance(operation, ops.CreateForeignKeyOp) and list(operation.local_cols) == columns
+            drops = isinstance(operation, ops.DropConstraintOp) and operation.constraint_name == name
+            if adds or drops:
+                return ElementKind.FOREIGN_KEY, name
+    return None
 
 
 def _unique(table: LiveTable, name: str) -> object:

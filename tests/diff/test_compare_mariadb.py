@@ -159,6 +159,28 @@ def test_some_models_name_the_default_schema(mariadb: Engine) -> None:
     assert set(diff.models) == set(diff.live.tables)
 
 
+def test_a_parent_that_ddl_cannot_name(mariadb: Engine) -> None:
+    """A parent without a schema is the sibling of its child there, whatever models mean; that is noted, and left."""
+    metadata = users()
+    Table("users", metadata, Column("id", Integer, primary_key=True), schema="billing")
+    Table(
+        "orders",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE")),
+        schema="billing",
+    )
+    execute(mariadb, "CREATE DATABASE billing")
+    metadata.create_all(mariadb)
+    diff = differences(mariadb, metadata)
+    assert found(diff) == []
+    assert [(note.target, note.kind) for note in diff.notes] == [
+        ("billing.orders.orders_ibfk_1", "not-convergent")
+    ]
+    execute(mariadb, "ALTER TABLE billing.orders DROP FOREIGN KEY orders_ibfk_1, DROP INDEX user_id")
+    assert found(differences(mariadb, metadata)) == ["add foreignkey None"]
+
+
 def test_only_named_schemas_are_looked_at(mariadb: Engine) -> None:
     """Databases that neither the models nor the upgrade name are somebody else's."""
     execute(mariadb, "CREATE DATABASE theirs", "CREATE TABLE theirs.things (id INTEGER)")

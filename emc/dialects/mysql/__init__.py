@@ -50,6 +50,7 @@ class MySQL(Dialect):
     indexes_row_values: ClassVar[bool] = False
     counting: ClassVar[str] = "AUTO_INCREMENT"
     restrict_goes_without_saying: ClassVar[bool] = True
+    parents_are_siblings: ClassVar[bool] = True
     tells_implied_indexes: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = options.NAMES
     flavour: ClassVar[Flavour] = MYSQL

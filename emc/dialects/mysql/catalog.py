@@ -25,9 +25,12 @@ from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.live import ColumnText, MySQLSchema, MySQLTable
 from emc.dialects.mysql.options import CHARSET_OPTIONS, COLLATION_OPTIONS
 from emc.names import GUARD_PREFIX, ElementKind, TableKey, is_own
+from emc.schema import LiveTable
 
 _TABLE_KINDS = ("BASE TABLE", "SYSTEM VERSIONED")
 _OTHER_KINDS = {"VIEW": "view", "SYSTEM VIEW": "view", "SEQUENCE": "sequence"}
+_ATTEMPTS = 3
+"""How often a schema is read that others are changing."""
 _AUTOMATIC_NAME = re.compile(r".*_ibfk_\d+", re.DOTALL)
 _TABLE_OPTION = re.compile(r"(\w+)=(?:'([^']*)'|(\S+))")
 
@@ -93,8 +96,29 @@ _Drafts = Mapping[tuple[str, str], _Draft]
 def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour) -> MySQLSchema:
     """Everything that can be known about the tables of *schemas*; ``None`` is the database of the connection.
 
-    A table of a schema that is named belongs to that name, even where that is the connection's own.
+    A table of a schema that is named belongs to that name, even where that is the connection's own. What was changed
+    between two of the queries is asked again.
     """
+    for _ in range(_ATTEMPTS - 1):
+        live = _read(connection, schemas, flavour)
+        if not any(map(_is_torn, live.tables.values())):
+            return live
+    return _read(connection, schemas, flavour)
+
+
+def _is_torn(table: LiveTable) -> bool:
+    """Whether a key of *table* has columns that were not there yet, or not any more, when they were asked for."""
+    key = table.primary_key
+    named = [
+        *(key["constrained_columns"] if key else ()),
+        *(name for one in table.foreign_keys for name in one["constrained_columns"]),
+        *(name for one in (*table.indexes, *table.implied.values()) for name in one["column_names"]),
+        *(name for one in table.uniques for name in one["column_names"]),
+    ]
+    return not table.columns or any(name is not None and name not in table.columns for name in named)
+
+
+def _read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour) -> MySQLSchema:
     own, sql_mode, folds = connection.exec_driver_sql(
         "SELECT DATABASE(), @@SESSION.sql_mode, @@lower_case_table_names"
     ).one()
@@ -127,6 +151,7 @@ def read(connection: Connection, schemas: Sequence[str | None], flavour: Flavour
         folds_tables=bool(folds),
         folds_names=True,
         dialect_name=connection.dialect.name,
+        database=own,
         version=tuple(part for part in connection.dialect.server_version_info or () if isinstance(part, int)),
         backslash_escapes="NO_BACKSLASH_ESCAPES" not in sql_mode,
     )

@@ -167,10 +167,9 @@ def views(connection: Connection) -> list[dict[str, Any]]:
 def _rows(connection: Connection, select: str, schemas: Sequence[str]) -> list[dict[str, Any]]:
     parameters = {f"schema_{number}": schema for number, schema in enumerate(schemas)}
     union = " UNION ALL ".join(select.replace("{schema}", f":{name}") for name in parameters) or select
-    return [
-        {name: _plain(value) for name, value in row.items()}
-        for row in connection.execute(text(union), parameters).mappings()
-    ]
+    result = connection.execute(text(union), parameters)
+    names = tuple(result.keys())
+    return [dict(zip(names, map(_plain, row), strict=True)) for row in result.all()]
 
 
 def _plain(value: Any) -> Any:
