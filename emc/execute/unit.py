@@ -327,10 +327,11 @@ class _Unit:
         """Where no transaction binds a statement and its entry, the ledger hears of it beforehand, once."""
         if self.dialect.transactional_ddl:
             return
-        for step_id in dict.fromkeys(one.step.id for one in self.queue):
-            if step_id not in self.intended:
+        # Those without a statement of their own too: one of another step may do their work.
+        for step_id, step in self.steps.items() if self.queue else ():
+            if step_id not in self.intended and step_id not in self.before:
                 sql = [one.sql for one in self.queue if one.step.id == step_id]
-                self.notes.add(connection, Event.SENT, self.steps[step_id], {"statements": sql})
+                self.notes.add(connection, Event.SENT, step, {"statements": sql})
                 self.intended.add(step_id)
 
     def approach(self, connection: Connection) -> None:
