@@ -81,7 +81,7 @@ class AddChecked(_Clause):
 
 
 class SetDefault(_Clause):
-    """A default, and nothing else of the column (ON UPDATE stays); ``None`` takes the default away."""
+    """A default, of a column without ON UPDATE, which would be gone (10.11.19); ``None`` takes the default away."""
 
     def __init__(self, key: TableKey, column: str, default: str | None) -> None:
         super().__init__(key)
