@@ -1,0 +1,83 @@
+"""An account that has been granted what the documentation says, and nothing else, can do what it says."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    make_url,
+)
+
+import emc
+from emc.errors import ExitCode
+from tests.mariadb_server import execute
+from tests.snippets import ROOT, blocks
+
+ACCOUNT = "emc_documented"
+
+
+@pytest.fixture
+def documented(mariadb_url: str) -> Iterator[Engine]:
+    """An engine of such an account, on a fresh MariaDB database."""
+    text = (ROOT / "docs" / "explanation" / "databases.rst").read_text()
+    [grants] = [one.code for one in blocks(text) if one.language == "mysql"]
+    address = make_url(mariadb_url)
+    database = str(address.database).replace("_", r"\_")
+    statements = [
+        line.removesuffix(";").replace("`shop`", f"`{database}`").replace("deploy", ACCOUNT)
+        for line in grants.splitlines()
+    ]
+    execute(mariadb_url, f"DROP USER IF EXISTS {ACCOUNT}", f"CREATE USER {ACCOUNT}", *statements)
+    engine = create_engine(address.set(username=ACCOUNT))
+    yield engine
+    engine.dispose()
+    execute(mariadb_url, f"DROP USER {ACCOUNT}")
+
+
+def test_documented_grants_are_enough(documented: Engine, mariadb_url: str) -> None:
+    """The grants serve for a whole upgrade, compared in a scratch database, and nothing fails or is left unknown."""
+    execute(
+        mariadb_url,
+        "CREATE TABLE users (id INTEGER AUTO_INCREMENT PRIMARY KEY, name VARCHAR(200), old INTEGER, state INTEGER, "
+        "CONSTRAINT ck_state CHECK (state != 3))",
+        "INSERT INTO users (name, state) VALUES ('a', 1), ('b', 2)",
+    )
+    metadata = MetaData()
+    users = Table(
+        "users",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(200), nullable=False),
+        Column("state", Integer, CheckConstraint("state != 3", name="ck_state")),
+        Column("tz", String(40), nullable=False),
+    )
+    Table(
+        "orders",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("user_id", ForeignKey("users.id")),
+        Column("number", Integer, index=True),
+    )
+    upgrade = emc.Upgrade(metadata)
+    upgrade.fill(users.c.tz, "UTC")
+    upgrade.retire("users.old")
+    sent: list[str] = []
+    event.listen(documented, "before_cursor_execute", lambda *sending: sent.append(sending[2]))
+
+    # Without a scratch database nobody knows whether != and <> are the same.
+    assert emc.plan(upgrade, documented).plan.notes == ()
+    assert any(re.match("\\s*CREATE TABLE `?emc_scratch_", statement) for statement in sent)
+    emc.expand(upgrade, documented)
+    assert emc.migrate(upgrade, documented).exit_code is ExitCode.DONE
+    assert emc.contract(upgrade, documented, old_code_gone=True).exit_code is ExitCode.DONE
+    assert emc.plan(upgrade, documented).plan.is_empty
