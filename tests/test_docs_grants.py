@@ -74,7 +74,6 @@ def test_documented_grants_are_enough(documented: Engine, mariadb_url: str) -> N
     sent: list[str] = []
     event.listen(documented, "before_cursor_execute", lambda *sending: sent.append(sending[2]))
 
-    # Without a scratch database nobody knows whether != and <> are the same.
     assert emc.plan(upgrade, documented).plan.notes == ()
     assert any(re.match("\\s*CREATE TABLE `?emc_scratch_", statement) for statement in sent)
     emc.expand(upgrade, documented)
