@@ -6,15 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, Text, bindparam, cast, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, delete, select, update
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ClauseElement
 
+from emc.data.locking import in_chunks, locked_and_pending, still_pending
 from emc.data.walk import Key, Walk
+from emc.dialects.base import Dialect
 from emc.errors import EmcError
-from emc.work import DELETE, CallFunction, DeleteRow, Deletion, SetValues
-from emc.work.tables import rewritten
+from emc.work import DELETE, CallFunction, Deletion, SetValues
+from emc.work.tables import reads, rewritten
 
 
 @dataclass
@@ -52,24 +54,35 @@ def apply(
     walk: Walk,
     rows: ColumnElement[bool],
     skipped: Collection[Key],
-    *,
-    others_write: bool,
+    dialect: Dialect,
 ) -> Applied:
     """Do the action of the work to those of *rows* that are pending.
 
     :param skipped: keys of rows that are not given to a function again.
-    :param others_write: whether another session can write to a row after we have read it.
     :raises RowError: a function that had the connection raised.
     """
     work, action = walk.work, walk.work.action
+    if isinstance(action, CallFunction):
+        return _call(connection, walk, action, rows, skipped, dialect)
+    statement: Any = delete(work.table)
+    # What is deleted cannot be put right again.
+    locked_first = dialect.concurrent_sessions
     if isinstance(action, SetValues):
-        changed = connection.execute(
-            update(work.table).where(rows, work.pending).values(_by_column(walk, action.values))
+        statement = update(work.table).values(_by_column(walk, action.values))
+        locked_first = _looks_at_what_it_writes(walk, dialect)
+    if not locked_first:
+        return Applied(written=connection.execute(statement.where(rows, work.pending)).rowcount)
+    keys = locked_and_pending(connection, walk, rows)
+    return Applied(
+        written=sum(
+            connection.execute(statement.where(walk.among(chunk))).rowcount for chunk in in_chunks(keys)
         )
-        return Applied(written=changed.rowcount)
-    if isinstance(action, DeleteRow):
-        return Applied(written=connection.execute(delete(work.table).where(rows, work.pending)).rowcount)
-    return _call(connection, walk, action, rows, skipped, others_write=others_write)
+    )
+
+
+def _looks_at_what_it_writes(walk: Walk, dialect: Dialect) -> bool:
+    """Whether the condition cannot stand in a statement that writes to the table it reads (MySQL: error 1093)."""
+    return not dialect.updates_what_it_reads and reads(walk.work.pending, walk.work.key)
 
 
 def _by_column(walk: Walk, values: Mapping[str, Any]) -> dict[Any, Any]:
@@ -104,14 +117,13 @@ def _call(
     action: CallFunction,
     rows: ColumnElement[bool],
     skipped: Collection[Key],
-    *,
-    others_write: bool,
+    dialect: Dialect,
 ) -> Applied:
     applied = Applied()
     writes: list[_Write] = []
     # Everything is asked before anything is written: locks on rows last as long as the writes, not the
     # functions.
-    for position, (row, key, was) in enumerate(_read(connection, walk, rows, others_write=others_write)):
+    for position, (row, key, was) in enumerate(_read(connection, walk, rows, dialect)):
         if key in skipped:
             continue
         try:
@@ -127,19 +139,19 @@ def _call(
         if answer is DELETE or answer:
             writes.append(_Write(key, was, answer))
     for condition, group in _groups(walk, writes):
-        applied.written += _write(connection, walk, condition, group)
+        applied.written += _write(connection, walk, condition, group, dialect)
     applied.lost = len(writes) - applied.written
     return applied
 
 
 def _read(
-    connection: Connection, walk: Walk, rows: ColumnElement[bool], *, others_write: bool
+    connection: Connection, walk: Walk, rows: ColumnElement[bool], dialect: Dialect
 ) -> Iterator[tuple[Row[Any], Key, tuple[Any, ...]]]:
     """The pending *rows*: as the function sees them, their keys, and their columns as text."""
     columns = list(walk.work.table.c)
     keys = [column.label(f"emc_key_{at}") for at, column in enumerate(walk.columns)]
-    texts = columns if others_write else []
-    was = [cast(column, Text).label(f"emc_was_{at}") for at, column in enumerate(texts)]
+    texts = columns if dialect.concurrent_sessions else []
+    was = [dialect.exact(column).label(f"emc_was_{at}") for at, column in enumerate(texts)]
     query = select(*columns, *keys, *was).where(rows, walk.work.pending).order_by(*walk.columns)
     found = [tuple(row) for row in connection.execute(query)]
     seen: IteratorResult[Any] = IteratorResult(
@@ -171,21 +183,32 @@ def _groups(
 
 
 def _write(
-    connection: Connection, walk: Walk, common: tuple[str, ...] | Deletion | None, writes: Sequence[_Write]
+    connection: Connection,
+    walk: Walk,
+    common: tuple[str, ...] | Deletion | None,
+    writes: Sequence[_Write],
+    dialect: Dialect,
 ) -> int:
     """Write to each row that still is as it was read; answers to how many."""
     table = walk.work.table
     unchanged = [
         *(column == bindparam(f"emc_key_{at}", type_=column.type) for at, column in enumerate(walk.columns)),
-        walk.work.pending,
     ]
+    if _looks_at_what_it_writes(walk, dialect):
+        keys = [write.key for write in writes]
+        ready = set(still_pending(connection, walk, keys, walk.among(keys)))
+        writes = [write for write in writes if write.key in ready]
+        if not writes:
+            return 0
+    else:
+        unchanged.append(walk.work.pending)
     if writes[0].was:
         # As text, since not every type can be compared (json) and not every value survives the way
         # through Python and back (a float, a document, an encrypted text). Their text is equal if the
         # values are.
         unchanged += [
-            cast(column, Text).is_not_distinct_from(bindparam(f"emc_was_{at}", type_=Text()))
-            for at, column in enumerate(table.c)
+            exact.is_not_distinct_from(bindparam(f"emc_was_{at}", type_=exact.type))
+            for at, exact in enumerate(map(dialect.exact, table.c))
         ]
     found = [
         {

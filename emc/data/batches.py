@@ -232,9 +232,7 @@ class Batches:
             # condition: writing the same values again and again is no progress.
             again = progress.pass_number > 1 and not walk.is_physical
             before = walk.pending(connection, rows) if again else 0
-            applied: Applied = apply(
-                connection, walk, rows, self.failed, others_write=self.dialect.concurrent_sessions
-            )
+            applied: Applied = apply(connection, walk, rows, self.failed, self.dialect)
             settled = max(0, before - walk.pending(connection, rows)) if again else applied.written
             for key, error in applied.failed:
                 noted.append(note_failure(connection, self.work.name, key, _said(error)))
@@ -330,23 +328,25 @@ class Batches:
         return self.dialect.open(self.engine, Transaction.TOGETHER, LockPolicy.WEAK, self.policy.lock_timeout)
 
     def _read(self, question: Callable[[Connection], _T]) -> _T:
-        while True:
-            try:
-                with self.dialect.reading(self.engine) as connection:
-                    return question(connection)
-            except DBAPIError as error:
-                if self.dialect.failure(error) is not Failure.DISCONNECTED:
-                    raise
-                self._bear_with(error)
+        return self._patiently(lambda: self.dialect.reading(self.engine), question)
 
     def _write(self, change: Callable[[Connection], _T]) -> _T:
         """Change what emc keeps, by statements that may be repeated."""
+
+        def confirmed(connection: Connection) -> _T:
+            self.lease.confirm(connection)
+            return change(connection)
+
+        return self._patiently(self._open, confirmed)
+
+    def _patiently(
+        self, opened: Callable[[], AbstractContextManager[Connection]], do: Callable[[Connection], _T]
+    ) -> _T:
         attempts = 0
         while True:
             try:
-                with self._open() as connection:
-                    self.lease.confirm(connection)
-                    return change(connection)
+                with opened() as connection:
+                    return do(connection)
             except DBAPIError as error:
                 failure = self.dialect.failure(error)
                 if failure is Failure.DISCONNECTED:

@@ -11,7 +11,7 @@ from emc.data.values import BatchPolicy, Outcome, ProgressEvent, Result
 from emc.dialects.base import Dialect
 from emc.errors import LockBudgetError
 from emc.state.lease import Lease
-from emc.work import NotReady, Work, anything_left
+from emc.work import DeleteRow, NotReady, Work, anything_left
 
 _RACES = 5
 """Passes in a row that may do nothing but lose races against other writers before rows count as stuck."""
@@ -165,7 +165,9 @@ class _Run:
                 batches.close()
                 return self._result(Outcome.COMPLETE, 0)
             failed_left = batches.failed_left()
-            if left <= failed_left:
+            # A row that could not be deleted because another one refers to it may be once that has gone.
+            in_turn = isinstance(batches.work.action, DeleteRow) and batches.has_settled(left)
+            if left <= failed_left and not in_turn:
                 batches.forget_others()
                 return self._result(Outcome.FAILED, left)
             if ended_early is not None:

@@ -72,14 +72,21 @@ class Way:
         """The row with *key*."""
         return and_(*(column == bound for column, bound in zip(self.columns, self._bound(key), strict=True)))
 
+    def among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
+        """The rows with *keys*."""
+        if len(self.columns) > 1:
+            return or_(*(self.is_at(key) for key in keys))
+        [column] = self.columns
+        return column.in_([bound for key in keys for bound in self._bound(key)])
+
     def last(self, connection: Connection) -> Key | None:
         """The key of the last row; ``None`` if there is none."""
-        query = select(*self._labelled()).select_from(self.table)
+        query = select(*self.labelled()).select_from(self.table)
         return _key(connection.execute(query.order_by(*(c.desc() for c in self.columns)).limit(1)).first())
 
     def end(self, connection: Connection, lower: Key | None, size: int) -> Key | None:
         """The key of the *size*-th row behind *lower*; ``None`` if there are fewer."""
-        query = select(*self._labelled()).select_from(self.table).where(self.after(lower))
+        query = select(*self.labelled()).select_from(self.table).where(self.after(lower))
         return _key(connection.execute(query.order_by(*self.columns).limit(1).offset(size - 1)).first())
 
     def _bound(self, key: Key) -> list[Any]:
@@ -87,7 +94,8 @@ class Way:
             bindparam(None, value, type_=column.type) for value, column in zip(key, self.columns, strict=True)
         ]
 
-    def _labelled(self) -> list[ColumnElement[Any]]:
+    def labelled(self) -> list[ColumnElement[Any]]:
+        """The columns of the key, for a SELECT."""
         return [column.label(f"emc_key_{at}") for at, column in enumerate(self.columns)]
 
 
@@ -108,7 +116,7 @@ class Walk(Way):
         :param reach: how many rows may be looked at to find them. 0: any number.
         """
         rows = and_(self.after(lower), self.up_to(ceiling))
-        walked = select(*self._labelled()).select_from(self.work.table).where(rows).order_by(*self.columns)
+        walked = select(*self.labelled()).select_from(self.work.table).where(rows).order_by(*self.columns)
         if not reach:
             found = connection.execute(walked.where(self.work.pending).limit(1).offset(size - 1)).first()
             return _key(found) or ceiling
@@ -127,15 +135,20 @@ class Walk(Way):
 
     def first_pending(self, connection: Connection, rows: ColumnElement[bool]) -> Key | None:
         """The key of the first of *rows* that is pending."""
-        query = select(*self._labelled()).select_from(self.work.table).where(rows, self.work.pending)
+        query = select(*self.labelled()).select_from(self.work.table).where(rows, self.work.pending)
         return _key(connection.execute(query.order_by(*self.columns).limit(1)).first())
+
+    def pending_keys(self, connection: Connection, rows: ColumnElement[bool]) -> list[Key]:
+        """The keys of those of *rows* that are pending, in order."""
+        query = select(*self.labelled()).select_from(self.table).where(rows, self.work.pending)
+        return [tuple(row) for row in connection.execute(query.order_by(*self.columns))]
 
     def still_pending(self, connection: Connection, keys: Sequence[Key]) -> set[Key]:
         """Which of the rows with *keys* are there, and pending."""
         found: set[Key] = set()
         for at in range(0, len(keys), _CHUNK):
-            rows = or_(*(self.is_at(key) for key in keys[at : at + _CHUNK]))
-            query = select(*self._labelled()).select_from(self.work.table).where(rows, self.work.pending)
+            rows = self.among(keys[at : at + _CHUNK])
+            query = select(*self.labelled()).select_from(self.work.table).where(rows, self.work.pending)
             found.update(tuple(row) for row in connection.execute(query))
         return found
 
@@ -159,7 +172,7 @@ def walk_of(dialect: Dialect, work: Work) -> Walk:
 
 def way_of(dialect: Dialect, table: Table, key: Sequence[str]) -> Way:
     """The way along *table* by the columns *key*, which no two rows share."""
-    columns = tuple(type_coerce(table.c[name], NullType()) for name in key)
+    columns = tuple(type_coerce(dialect.ordered(table.c[name]), NullType()) for name in key)
     return Way(table=table, columns=columns, by_rows=dialect.indexes_row_values)
 
 

@@ -14,7 +14,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Index,
+    Table,
+    Text,
+    UniqueConstraint,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
@@ -25,6 +36,7 @@ from emc.names import Element, TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
+from emc.work.uniqueness import Uniqueness, uniqueness
 
 
 class Failure(enum.Enum):
@@ -74,6 +86,8 @@ class Dialect(abc.ABC):
     """Whether a second session may write while the first one works."""
     indexes_row_values: ClassVar[bool] = True
     """Whether an index serves a comparison of row values, ``(a, b) > (1, 2)``."""
+    updates_what_it_reads: ClassVar[bool] = True
+    """Whether a subquery of an UPDATE or DELETE may look into the table that is written to."""
     builds_end_locked: ClassVar[bool] = False
     """Whether a build (``LockPolicy.WEAK``) needs a lock at its end, and is lost when that is not to be had."""
     shares_rows: ClassVar[bool] = True
@@ -286,6 +300,27 @@ class Dialect(abc.ABC):
     def index_scans(self, connection: Connection, index: Element) -> int | None:
         """How often *index* was used since the statistics were reset; ``None`` where the database cannot tell."""
         return None
+
+    def uniqueness(self, element: Index | UniqueConstraint) -> Uniqueness:
+        """What a unique constraint or index of the models demands here, its options for this database included."""
+        prefix = f"{self.name}_"
+        options = {
+            name.removeprefix(prefix): value
+            for name, value in element.kwargs.items()
+            if name.startswith(prefix)
+        }
+        return uniqueness(element, options)
+
+    def ordered(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """*column* of a key in a form whose comparisons agree with the order in which rows are sorted by it."""
+        return column
+
+    def exact(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """*column* in a form in which two values are equal if they are the same, and only then.
+
+        Not every type can be compared, and a collation may find different texts equal.
+        """
+        return cast(column, Text)
 
     def row_id(self, table: Table) -> ColumnElement[Any] | None:
         """The physical address of a row, for tables without a key; ``None`` where there is none to walk by."""

@@ -88,7 +88,7 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     refusals += filter(None, (dialect.refuse(operation, diff.live, everything) for operation in everything))
     if refusals:
         raise PlanRefusedError(refusals)
-    work = all_work(upgrade, diff.live)
+    work = all_work(upgrade, diff.live, dialect.uniqueness)
     notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
     notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
     notes += _guards(diff.live)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -17,68 +16,33 @@ from sqlalchemy import (
     exists,
     false,
     func,
-    literal_column,
     or_,
     select,
     true,
     tuple_,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import Label, TextClause, UnaryExpression
-from sqlalchemy.types import Boolean
 
 from emc.errors import DeclarationError
 from emc.names import TableKey, dotted
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import Deduplicate, Orphans
 from emc.work.tables import live_table, missing_columns, rewritten, walking_key
+from emc.work.uniqueness import Demands, Uniqueness, as_sql
 from emc.work.values import DeleteRow, NotReady, SetValues, Work
 
 # -- unique ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Uniqueness:
-    """What one unique constraint or index of the models demands."""
-
-    expressions: tuple[Any, ...]
-    """What has to be unique together, as the models say it."""
-    is_plain: bool
-    """Whether these are columns, and nothing but columns."""
-    conditions: Mapping[str, Any]
-    """By dialect: the rows that it concerns, where it is partial."""
-    nulls_alike: frozenset[str]
-    """The dialects on which NULL equals NULL."""
-
-
-class _ByDialect(ColumnElement[bool]):
-    """A condition that reads differently on each database, as the options of a constraint do."""
-
-    # The statement depends on the conditions, which are no part of any cache key.
-    inherit_cache = False
-    type = Boolean()
-
-    def __init__(self, default: ColumnElement[bool], by_dialect: Mapping[str, ColumnElement[bool]]) -> None:
-        self.default = default
-        self.by_dialect = by_dialect
-
-
-@compiles(_ByDialect)
-def _compile_by_dialect(element: _ByDialect, compiler: SQLCompiler, **kw: Any) -> str:
-    condition = element.by_dialect.get(compiler.dialect.name, element.default)
-    return f"({compiler.process(condition, **kw)})"
-
-
-def deduplication(declared: Deduplicate, live: LiveSchema) -> Work | NotReady:
+def deduplication(declared: Deduplicate, live: LiveSchema, demands: Demands) -> Work | NotReady:
     """The rows that a unique constraint or index of the models on the declared columns would not allow.
 
+    :param demands: the dialect's reading of such a constraint.
     :raises DeclarationError: the models have no such constraint, so no row would be in anybody's way.
     """
     model = declared.table
     key = TableKey(model.schema, model.name)
     names = {column.name for column in declared.columns}
-    demanded = _demanded(model, names)
+    demanded = _demanded(model, names, demands)
     if not demanded:
         raise DeclarationError(
             f"The models have no unique constraint or index on {key} ({', '.join(sorted(names))}), so no row has "
@@ -120,56 +84,21 @@ def deduplication(declared: Deduplicate, live: LiveSchema) -> Work | NotReady:
     )
 
 
-def _demanded(model: Table, names: set[str]) -> list[_Uniqueness]:
-    found: list[tuple[str, _Uniqueness]] = []
-    for constraint in model.constraints:
-        if isinstance(constraint, UniqueConstraint) and {c.name for c in constraint.columns} == names:
-            columns = tuple(constraint.columns)
-            found.append((str(constraint.name), _uniqueness(constraint, columns, is_plain=True)))
-    for index in model.indexes:
-        if index.unique and {column.name for column in index.columns} == names:
-            expressions = tuple(_bare(expression) for expression in index.expressions)
-            plain = all(expression in set(index.columns) for expression in expressions)
-            found.append((str(index.name), _uniqueness(index, expressions, is_plain=plain)))
-    return [one for _, one in sorted(found, key=lambda item: item[0])]
+def _demanded(model: Table, names: set[str], demands: Demands) -> list[Uniqueness]:
+    found: list[UniqueConstraint | Index] = [
+        constraint
+        for constraint in model.constraints
+        if isinstance(constraint, UniqueConstraint) and {c.name for c in constraint.columns} == names
+    ]
+    found += [
+        index
+        for index in model.indexes
+        if index.unique and {column.name for column in index.columns} == names
+    ]
+    return [demands(one) for one in sorted(found, key=lambda one: str(one.name))]
 
 
-def _uniqueness(
-    element: Index | UniqueConstraint, expressions: tuple[Any, ...], *, is_plain: bool
-) -> _Uniqueness:
-    options = dict(element.kwargs)
-    suffix_where, suffix_nulls = "_where", "_nulls_not_distinct"
-    return _Uniqueness(
-        expressions=expressions,
-        is_plain=is_plain,
-        conditions={
-            option.removesuffix(suffix_where): value
-            for option, value in options.items()
-            if option.endswith(suffix_where) and value is not None
-        },
-        nulls_alike=frozenset(
-            option.removesuffix(suffix_nulls)
-            for option, value in options.items()
-            if option.endswith(suffix_nulls) and value
-        ),
-    )
-
-
-def _bare(expression: Any) -> Any:
-    """*expression* of an index without its order and operator class."""
-    while isinstance(expression, Label) or (
-        isinstance(expression, UnaryExpression) and expression.modifier is not None
-    ):
-        expression = expression.element
-    return _sql(expression)
-
-
-def _sql(expression: Any) -> Any:
-    text = expression.text if isinstance(expression, TextClause) else expression
-    return literal_column(f"({text})") if isinstance(text, str) else expression
-
-
-def _is_enforced(demanded: _Uniqueness, names: set[str], there: LiveTable) -> bool:
+def _is_enforced(demanded: Uniqueness, names: set[str], there: LiveTable) -> bool:
     """Whether the live table has a constraint that allows no more than *demanded*.
 
     If in doubt it has not, and the data is looked at.
@@ -200,7 +129,7 @@ def _is_enforced(demanded: _Uniqueness, names: set[str], there: LiveTable) -> bo
 
 
 def _losers(
-    demanded: _Uniqueness, keep: Sequence[Any], table: Table, key: TableKey, walk: tuple[str, ...]
+    demanded: Uniqueness, keep: Sequence[Any], table: Table, key: TableKey, walk: tuple[str, ...]
 ) -> ColumnElement[bool]:
     # Equality is the database's own, under the collation that the column has: PARTITION BY compares like "=".
     one = table.alias()
@@ -218,17 +147,12 @@ def _losers(
 
 
 def _concerned(
-    demanded: _Uniqueness, group: Sequence[Any], key: TableKey, source: FromClause
+    demanded: Uniqueness, group: Sequence[Any], key: TableKey, source: FromClause
 ) -> ColumnElement[bool]:
     """The rows of *source* that can violate *demanded*."""
-
-    def on(dialect: str | None) -> ColumnElement[bool]:
-        no_null = [] if dialect in demanded.nulls_alike else [expression.is_not(None) for expression in group]
-        where = demanded.conditions.get(dialect) if dialect is not None else None
-        return and_(true(), *no_null, *([] if where is None else [rewritten(_sql(where), key, source)]))
-
-    dialects = sorted({*demanded.conditions, *demanded.nulls_alike})
-    return _ByDialect(on(None), {dialect: on(dialect) for dialect in dialects}) if dialects else on(None)
+    no_null = [] if demanded.nulls_alike else [expression.is_not(None) for expression in group]
+    where = [] if demanded.where is None else [rewritten(as_sql(demanded.where), key, source)]
+    return and_(true(), *no_null, *where)
 
 
 # -- foreign keys ----------------------------------------------------------------------------------------

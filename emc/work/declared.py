@@ -15,16 +15,18 @@ from emc.upgrade import DataMigration, Fill, Retire, Upgrade
 from emc.work.constraints import deduplication, orphans
 from emc.work.rows import CallFunction
 from emc.work.tables import live_table, missing_columns, rewritten, walking_key
+from emc.work.uniqueness import Demands
 from emc.work.values import NotReady, SetValues, Work
 
 EXPAND = "run emc expand"
 
 
-def all_work(upgrade: Upgrade, live: LiveSchema) -> tuple[Work | NotReady, ...]:
+def all_work(upgrade: Upgrade, live: LiveSchema, demands: Demands) -> tuple[Work | NotReady, ...]:
     """The data work of every declaration, as it stands on the database that *live* shows.
 
     The order is that of the declarations, except that nothing comes before what it has to wait for.
 
+    :param demands: the dialect's reading of unique constraints and indexes.
     :raises DeclarationError: a declaration cannot be followed; work waits for something that is not
     declared, or
         for itself.
@@ -32,7 +34,7 @@ def all_work(upgrade: Upgrade, live: LiveSchema) -> tuple[Work | NotReady, ...]:
     every = [
         *(_fill(declared, live) for declared in upgrade.fills),
         *(orphans(declared, live) for declared in upgrade.orphan_rules),
-        *(deduplication(declared, live) for declared in upgrade.deduplications),
+        *(deduplication(declared, live, demands) for declared in upgrade.deduplications),
         *(_data_migration(declared, upgrade, live) for declared in upgrade.data_migrations),
     ]
     names = {work.name for work in every}

@@ -74,6 +74,14 @@ def missing_columns(expressions: Sequence[Any], live: LiveSchema) -> Iterator[tu
                 yield key, element.name
 
 
+def reads(expression: Any, key: TableKey) -> bool:
+    """Whether a subquery of *expression* may look into table *key*."""
+    return isinstance(expression, ClauseElement) and any(
+        isinstance(element, Table) and TableKey(element.schema, element.name) == key
+        for element in visitors.iterate(expression)
+    )
+
+
 def _is_column_of(element: Any, key: TableKey) -> bool:
     if not isinstance(element, Column):
         return False

@@ -13,7 +13,7 @@ metadata = MetaData()
 ITEMS = Table(
     "items",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("name", String(50)),
     Column("size", Integer),
 )

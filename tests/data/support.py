@@ -40,7 +40,7 @@ def live_of(engine: Engine) -> LiveSchema:
 
 def work_of(upgrade: Upgrade, engine: Engine) -> tuple[Work | NotReady, ...]:
     """All data work of *upgrade* on the database of *engine*."""
-    return all_work(upgrade, live_of(engine))
+    return all_work(upgrade, live_of(engine), dialect_of(engine).uniqueness)
 
 
 def only_work(upgrade: Upgrade, engine: Engine) -> Work:

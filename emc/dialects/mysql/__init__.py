@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Index, Table, UniqueConstraint
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
@@ -16,6 +16,7 @@ from emc.dialects.base import Blocker, Dialect, Failure
 from emc.dialects.mysql import (
     blockers,
     catalog,
+    comparing,
     entry,
     failures,
     fits,
@@ -35,6 +36,7 @@ from emc.names import TableKey
 from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
+from emc.work.uniqueness import Uniqueness
 
 __all__ = ["MariaDB", "MySQL"]
 
@@ -45,6 +47,7 @@ class MySQL(Dialect):
     name: ClassVar[str] = "mysql"
     transactional_ddl: ClassVar[bool] = False
     indexes_foreign_keys: ClassVar[bool] = True
+    updates_what_it_reads: ClassVar[bool] = False
     builds_end_locked: ClassVar[bool] = True
     shares_rows: ClassVar[bool] = False
     indexes_row_values: ClassVar[bool] = False
@@ -187,11 +190,26 @@ class MySQL(Dialect):
         """See the base class."""
         return limits.missing_privileges(connection, steps, self.flavour)
 
+    # -- facts for gates and data migrations ----------------------------------------------------------------------
+
+    def uniqueness(self, element: Index | UniqueConstraint) -> Uniqueness:
+        """See the base class."""
+        return comparing.demands(element)
+
+    def ordered(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """See the base class."""
+        return comparing.ordered(column)
+
+    def exact(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """See the base class."""
+        return comparing.exact(column)
+
 
 class MariaDB(MySQL):
     """MariaDB 10.11 or later with InnoDB."""
 
     name: ClassVar[str] = "mariadb"
+    updates_what_it_reads: ClassVar[bool] = True
     flavour: ClassVar[Flavour] = MARIADB
 
     def serves(self, engine: Engine) -> bool:
