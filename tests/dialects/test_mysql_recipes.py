@@ -1,6 +1,7 @@
 """What MariaDB runs for each kind of operation: the algorithm that is asked for is had, and the result is whole."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -599,7 +600,7 @@ def test_the_server_refuses_a_slower_way_than_asked_for(engine: Engine) -> None:
 def test_types_by_their_mysql_names_are_known_to_the_catalog(engine: Engine) -> None:
     """The postcondition of a new column compares its type, whatever the models call it."""
     build(engine)
-    types = [
+    types: list[Any] = [
         *(sa.Boolean(), sa.Numeric(8, 3), sa.Float(), sa.Double(), sa.LargeBinary(), sa.Uuid(), sa.JSON()),
         *(
             sa.Text(100),

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Sequence as SequenceDefault
-from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable, DropTable
+from sqlalchemy.schema import CreateSequence, CreateTable, DropTable
 
 from emc.dialects.mysql import check_recipes as checks
 from emc.dialects.mysql import column_recipes as columns
 from emc.dialects.mysql import foreign_keys
 from emc.dialects.mysql import index_recipes as indexes
 from emc.dialects.mysql.algorithms import Algorithm
+from emc.dialects.mysql.clauses import AddIndex
 from emc.dialects.mysql.costs import cost
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.ground import Change, Ground, Part, Scene
@@ -101,12 +102,13 @@ def create_table(ground: Ground) -> Part:
     if not writer.dialect.supports_sequences:
         statements = []
     statements.append(writer.compiled(CreateTable(table)))
-    statements += [
-        writer.compiled(CreateIndex(completed(index, writer.dialect)))
+    indexes_of_its_own = [
+        # Not CREATE INDEX, for which ALTER alone would not do: it asks for INDEX.
+        ground.alter(AddIndex(ground.key, completed(index, writer.dialect)), expected=Algorithm.NOCOPY)
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
     names = [column.name for column in table.columns]
-    return ground.part(statements, Catalog(writer, ground.key).table_exists(names))
+    return ground.part([*statements, *indexes_of_its_own], Catalog(writer, ground.key).table_exists(names))
 
 
 def drop_table(ground: Ground) -> Part:
