@@ -70,7 +70,10 @@ def test_reader_sees_the_same_steps(database_url: str, expanded: bool) -> None:
     else:
         # A view whose text cannot be seen may speak of anything, and CHECKs are compared in a scratch database.
         reader = create_engine(make_account(database_url, "emc_plan_reader", "reader", "SHOW VIEW"))
-        execute(database_url, r"GRANT SELECT, CREATE, DROP, INDEX, ALTER ON `emc\_scratch\_%`.* TO emc_plan_reader")
+        execute(
+            database_url,
+            r"GRANT SELECT, CREATE, DROP, INDEX, ALTER ON `emc\_scratch\_%`.* TO emc_plan_reader",
+        )
     for engine, other in ((owner, reader), (reader, owner)):
         mine, theirs = planned(SHOP, engine)[1], planned(SHOP, other)[1]
         assert _ids(mine) == _ids(theirs)
