@@ -130,9 +130,12 @@ class _Live:
                 f"  waiting: {event.reason}; attempt {event.attempt} failed, the next one in {event.pause:.1f} s",
                 "yellow",
             )
+            if event.seconds:
+                self.terminal.say(f"    {in_words(event.seconds)} of building are lost", "yellow")
             for one in event.blockers:
+                how = "blocked" if one.sure else "perhaps blocked"
                 self.terminal.say(
-                    f"    blocked by session {one.session} of {one.user}, for {in_words(one.seconds)}: {one.query}"
+                    f"    {how} by session {one.session} of {one.user}, for {in_words(one.seconds)}: {one.query}"
                 )
         elif event.state is StepState.DONE:
             self.terminal.say(f"  done: {step} ({event.seconds:.2f} s)", "green")

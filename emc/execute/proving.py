@@ -7,6 +7,7 @@ whoever writes later is refused what would be in the way, behind the walk as wel
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,12 +41,21 @@ def prove(
     policy = BatchPolicy(start=_START, largest=_LARGEST, clock=retry.clock, sleep=retry.sleep)
     proofs: list[Proof] = []
     for claim in claims:
+        same = next((proof for proof in proofs if _is_same(proof.claim, claim)), None)
+        if same is not None:
+            proofs.append(dataclasses.replace(same, claim=claim))  # Several gates may ask for the same.
+            continue
         began = policy.clock()
         seen, found, keys = _until_told(engine, dialect, claim, policy, retry)
         proofs.append(Proof(claim, seen, found, policy.clock() - began, tuple(guards), keys))
         if found:
             break
     return tuple(proofs)
+
+
+def _is_same(one: Claim, other: Claim) -> bool:
+    """Whether *other* speaks of the same rows, as far as that can be seen."""
+    return one.table is other.table and one.in_the_way.compare(other.in_the_way)
 
 
 def _until_told(

@@ -15,7 +15,7 @@ from emc.state.progress import load
 from tests.data.killed import ITEMS, upgrade
 from tests.data.support import column, execute, migrate, only_work, rows
 
-ROWS = 3000
+ROWS = 1500
 
 
 def filled(engine: Engine) -> None:
@@ -53,7 +53,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(engine: Engine, database_url:
     moments = random.Random(database_url)
     url = engine.url.render_as_string(hide_password=False)
     for _ in range(4):
-        assert run_until(url, how, moments.randint(1, 20), moments.uniform(0, 0.02)) != 0
+        assert run_until(url, how, moments.randint(1, 12), moments.uniform(0, 0.02)) != 0
     assert run_until(url, how) == 0
     assert rows(engine, "SELECT id, size FROM items ORDER BY id") == [(n, n % 7 + 1000) for n in range(ROWS)]
     if how == "function":

@@ -1,0 +1,28 @@
+"""What may a unit come to, besides done and failed?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emc.dialects.base import Blocker
+from emc.errors import EmcError
+
+FOUND_DONE = "found done after a lost connection"
+"""The outcome that the ledger keeps when a connection was lost, and the statements had run all the same."""
+
+
+FOUND_DONE_WHEN_REFUSED = "found done when the server refused to do it again"
+"""The outcome that the ledger keeps when the statements of an earlier attempt, or of an emc that was killed, came to
+their end while they were sent again."""
+
+
+class PutOffError(Exception):
+    """A build would be lost to transactions that are open for long."""
+
+    def __init__(self, blockers: Sequence[Blocker]) -> None:
+        self.blockers = tuple(blockers)
+        super().__init__()
+
+
+class StartOverError(EmcError):
+    """What the steps rest on is gone, and they are not done; whoever made them has to make them again."""
