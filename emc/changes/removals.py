@@ -33,12 +33,21 @@ def dropped_element(directive: ops.MigrateOperation) -> Element | None:
     return None
 
 
-def names(removal: Removal, element: Element) -> bool:
-    """Whether *removal* names *element*."""
+def names(removal: Removal, element: Element, live: LiveSchema | None = None) -> bool:
+    """Whether *removal* names *element*.
+
+    :param live: where a unique constraint is an index, as on MySQL, it may be called either.
+    """
     parts = tuple(
         part for part in (element.table.schema, element.table.name, element.name) if part is not None
     )
-    return removal.parts == parts and (removal.kind is None or removal.kind is element.kind)
+    if removal.parts != parts:
+        return False
+    if removal.kind is ElementKind.INDEX and element.kind is ElementKind.UNIQUE and live is not None:
+        table = live.tables.get(element.table)
+        uniques = table.uniques if table is not None else ()
+        return any(one["name"] == element.name and one.get("duplicates_index") for one in uniques)
+    return removal.kind is None or removal.kind is element.kind
 
 
 def resolve(
@@ -56,7 +65,7 @@ def resolve(
     """
     resolved: dict[Element, Removal] = {}
     for removal in removals:
-        matches = _outermost([element for element in droppable if names(removal, element)], live)
+        matches = _outermost([element for element in droppable if names(removal, element, live)], live)
         if len(matches) > 1:
             kinds = " or ".join(f'kind="{element.kind}"' for element in matches)
             raise DeclarationError(

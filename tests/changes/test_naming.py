@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import mysql
 
 import emc
 from emc.changes import Past, classify
@@ -151,6 +152,27 @@ def test_unmanaged_column_that_breaks_inserts_is_refused_until_it_is_declared() 
     settled = sorted_out(old, OURS, lambda upgrade, _: exec(refusal.remedy, {"upgrade": upgrade}))
     assert settled.refusals == ()
     assert phases(settled) == (["drop-not-null:users.must"], ["drop-column:users.must"])
+
+
+@pytest.mark.parametrize("kind", [None, "unique", "index"])
+def test_unique_constraint_that_is_an_index_may_be_called_either(kind: str | None) -> None:
+    """To MariaDB a unique index and a unique constraint are one: whoever made the one need not name the other."""
+    upgrade = emc.Upgrade(modelled(OURS))
+    upgrade.retire("users.uq", kind=kind)
+    facts: Any = {"uniques": [{"name": "uq", "column_names": ["name"], "duplicates_index": "uq"}]}
+    live = LiveSchema({TableKey(None, "users"): live_table(modelled(OURS).tables["users"], **facts)})
+    found = classify([ops.DropConstraintOp("uq", "users", "unique")], upgrade, live, upgrade.tables)
+    assert phases(found) == ([], ["drop-unique:users.uq"])
+
+
+def test_unmanaged_enumeration_of_mysql_breaks_nothing() -> None:
+    """A column that inserts leave out gets the first label of an enumeration that is part of it."""
+    old = users(C("name", String(9)), C("mood", mysql.ENUM("a", "b"), nullable=False))
+    upgrade = emc.Upgrade(modelled(OURS))
+    live = LiveSchema({TableKey(None, "users"): live_table(modelled(old).tables["users"])})
+    found = classify([ops.DropColumnOp("users", "mood")], upgrade, live, upgrade.tables)
+    assert found.refusals == ()
+    assert [one.declare for one in found.unmanaged] == ['upgrade.retire("users.mood")']
 
 
 def test_unmanaged_column_of_an_unmanaged_table_breaks_nothing() -> None:
