@@ -206,7 +206,10 @@ class Dialect(abc.ABC):
         """
 
     def shown_type(self, text: str) -> str:
-        """The type that DDL spells *text* as a snapshot spells it; *text* itself where only the server knows that."""
+        """The type *text* in one of the ways to spell it, be it that of DDL or that of a snapshot.
+
+        What is spelled alike is the same type; what is not may be.
+        """
         return text
 
     def shown_default(self, text: str, type_text: str) -> str:

@@ -77,7 +77,10 @@ def _generation(pair: Pair, column: Column[Any]) -> Iterator[tuple[str, str, str
             computed = str(column.computed.sqltext)
             if have_computed and normal(computed) != normal(have_computed):
                 pair.notes.not_compared(pair.element(ElementKind.COLUMN, name), "the generation expression")
-            computed = have_computed or computed
+            there: Any = pair.live.columns[name].get("computed") or {}
+            stored = bool(column.computed.persisted)
+            same = bool(there.get("persisted")) is stored
+            computed = have_computed if there and same else computed + (" stored" if stored else "")
     if not (facts.draws_from_sequence(pair.live.columns[name]) and not identity):
         # A sequence that the models no longer want is a default that they no longer want.
         yield "identity", have_identity, identity

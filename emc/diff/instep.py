@@ -113,7 +113,8 @@ class InStep:
         """The text of the type when it is the same on both sides."""
         known = self._live_types.get(id(reflected))
         if known is None:
-            known = facts.type_text(reflected, self._dialect), facts.labels(reflected)
+            shown = self._database.shown_type(facts.type_text(reflected, self._dialect))
+            known = shown, facts.labels(reflected)
             self._live_types[id(reflected)] = known
         text, live_labels = known
         try:

@@ -98,8 +98,8 @@ class Pair:
             # How values are generated is told with the collation, and is another matter.
             return wanted != have or (wanted_more != have_more and not self.generates(column))
         shown = self.database.shown_type(facts.type_text(column.type, self.dialect))
-        there = facts.column_type(self.live, column.name, self.dialect)[0]
-        answer = unspelled.type_differs(shown, there)
+        there = self.database.shown_type(facts.column_type(self.live, column.name, self.dialect)[0])
+        answer = unspelled.type_differs(shown, there, self.live.options)
         return alembic() if answer is None else answer
 
     def default_differs(self, column: Column[Any]) -> bool:

@@ -62,13 +62,16 @@ def default_differs(
     return True if any(kind.fullmatch(mine) and kind.fullmatch(theirs) for kind in _LITERALS) else None
 
 
-def type_differs(wanted: str, live: str) -> bool | None:
-    """Whether two types, as a snapshot spells them, are different ones; ``None``: that is not to be seen."""
+def type_differs(wanted: str, live: str, options: Mapping[str, str]) -> bool | None:
+    """Whether two types, as a snapshot spells them, are different ones; ``None``: that is not to be seen.
+
+    :param options: those of the live table, which say what holds for a column that says nothing.
+    """
     mine, theirs = _LETTERS.sub("", wanted), _LETTERS.sub("", live)
     if mine == theirs:
-        # A character set or collation that only one side tells may be what holds where nothing is told.
-        said = [dict(_LETTERS.findall(text)) for text in (wanted, live)]
-        return any(said[0][what] != said[1][what] for what in said[0].keys() & said[1].keys())
+        # A character set or collation that the models leave unsaid may be any.
+        there = _letters(live, options)
+        return any(there.get(what, value) != value for what, value in _letters(wanted, {}).items())
     if _ATTRIBUTE.findall(mine) != _ATTRIBUTE.findall(theirs):
         return True
     parts = [_TYPE.fullmatch(_ATTRIBUTE.sub("", text).strip()) for text in (mine, theirs)]
@@ -79,6 +82,17 @@ def type_differs(wanted: str, live: str) -> bool | None:
     assert their_match is not None
     same_name = my_match["name"].strip() == their_match["name"].strip()
     return True if same_name and _arguments(my_match) != _arguments(their_match) else None
+
+
+def _letters(text: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The character set and the collation of a type, as far as they are known."""
+    said = {what: value.replace("utf8_", "utf8mb3_") for what, value in _LETTERS.findall(text)}
+    collation = said.get("COLLATE", options.get("collate"))
+    charset = said.get("CHARACTER SET")
+    if charset is None and options:
+        charset = collation.partition("_")[0] if "COLLATE" in said and collation else options.get("charset")
+    found = {"COLLATE": collation, "CHARACTER SET": "utf8mb3" if charset == "utf8" else charset}
+    return {what: value for what, value in found.items() if value is not None}
 
 
 def _arguments(match: re.Match[str]) -> str:

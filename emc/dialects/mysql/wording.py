@@ -14,8 +14,8 @@ _NUMERIC = re.compile(r"(?:NUMERIC|DECIMAL)(?:\((\d+)(?:, ?(\d+))?\))?(?P<rest>.
 _INTEGER = re.compile(r"(?P<name>TINYINT|SMALLINT|MEDIUMINT|INTEGER|BIGINT)\((?P<width>\d+)\)(?P<rest>.*)")
 _FLOAT = re.compile(r"FLOAT\((\d+)\)(?P<rest>.*)")
 _TYPES = {
-    "BOOL": "TINYINT(1)",
-    "BOOLEAN": "TINYINT(1)",
+    "BOOL": "TINYINT",
+    "BOOLEAN": "TINYINT",
     "CHAR": "CHAR(1)",
     "BINARY": "BINARY(1)",
     "BIT": "BIT(1)",
@@ -40,13 +40,13 @@ _NUMBERS = ("TINYINT", "SMALLINT", "MEDIUMINT", "INTEGER", "BIGINT", "DECIMAL", 
 
 
 def shown_type(text: str) -> str:
-    """The type that DDL spells *text* as a snapshot spells it."""
+    """The type *text* as a snapshot spells it, without the width in which a number is displayed."""
     if text in _TYPES:
         return _TYPES[text]
     if match := _NUMERIC.fullmatch(text):
         return f"DECIMAL({match[1] or 10}, {match[2] or 0}){match['rest']}"
     if (match := _INTEGER.fullmatch(text)) and "ZEROFILL" not in match["rest"]:
-        return text if text.startswith("TINYINT(1)") else f"{match['name']}{match['rest']}"
+        return f"{match['name']}{match['rest']}"
     if match := _FLOAT.fullmatch(text):
         return f"{'FLOAT' if int(match[1]) <= _SINGLE else 'DOUBLE'}{match['rest']}"
     if match := _SIZED.fullmatch(text):
