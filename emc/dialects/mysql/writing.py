@@ -65,7 +65,6 @@ class Writer:
         # A dialect learns these from a connection.
         dialect.server_version_info = version or flavour.recent_version
         dialect._backslash_escapes = backslash_escapes  # noqa: SLF001
-        dialect._support_default_function = True  # noqa: SLF001
         dialect.ddl_compiler = type("_Compiler", (_Compiler,), {"database": database})
         dialect.supports_sequences = flavour.is_mariadb
         dialect.supports_native_uuid = flavour.is_mariadb
