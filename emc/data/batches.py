@@ -360,7 +360,7 @@ class Batches:
                     raise
 
     def _wait(self, attempts: int) -> None:
-        self.policy.sleep(self.policy.jitter() * min(1.0, 0.1 * 2**attempts))
+        self.policy.sleep(self.policy.random() * min(1.0, 0.1 * 2**attempts))
 
     def _out_of_patience(self, error: DBAPIError) -> LockBudgetError:
         return LockBudgetError(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import enum
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from emc.state.failures import FailedRow
+from emc.waiting import Waiting
 
 
 class Outcome(enum.StrEnum):
@@ -66,7 +64,7 @@ class ProgressEvent:
 
 
 @dataclass(frozen=True)
-class BatchPolicy:
+class BatchPolicy(Waiting):
     """How large batches are, and how long to wait between them and for locks."""
 
     start: int = 1_000
@@ -93,7 +91,3 @@ class BatchPolicy:
     """How often a batch is tried again because of a lock before it is made smaller."""
     reconnects: int = 5
     """How often in a row a lost connection is replaced."""
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
-    """A random number from 0 to 1."""

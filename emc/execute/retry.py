@@ -6,14 +6,13 @@ pauses between attempts are long. No attempt is without a timeout, the last one 
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+
+from emc.waiting import Waiting
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class RetryPolicy(Waiting):
     """Attempts, timeouts and pauses; lengths of time are in seconds."""
 
     lock_timeout_first: float = 0.1
@@ -36,10 +35,6 @@ class RetryPolicy:
     """For how long a build is put off at most because of transactions that it would meet at its end."""
     build_pauses: tuple[float, ...] = (60.0, 120.0, 300.0, 600.0)
     """Pauses between attempts at a build that lost its work because a lock was not to be had at its end."""
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-    random: Callable[[], float] = random.random
-    """A number from 0 to 1: the share of the pause that is taken, so that two runners drift apart (full jitter)."""
 
     def lock_timeout(self, attempt: int) -> float:
         """Seconds to wait for a lock in the *attempt*-th attempt, counted from 1."""
