@@ -38,7 +38,7 @@ def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> 
     if failure is Failure.FORBIDDEN:
         return PrivilegeError(
             f"{what}: the role that emc connects as may not do that: {said}\n  {statement}",
-            remedy="Grant what is missing, or connect as the owner of the table; then run the command again.",
+            remedy="Grant what is missing, or connect as a role that may do it; then run the command again.",
         )
     if failure is Failure.UNSUPPORTED and step.beyond is not None:
         return StatementFailedError(

@@ -220,6 +220,16 @@ def test_a_session_that_dies_is_not_given_back(database: sa.Engine) -> None:
         assert connection.scalar(sa.text("SELECT 1")) == 1
 
 
+@pytest.mark.parametrize("charset", ["latin1", "utf8mb3"])
+def test_no_character_is_lost_on_the_way(database: sa.Engine, charset: str) -> None:
+    """A driver that was told to use a smaller character set would turn a name into question marks: refused."""
+    engine = sa.create_engine(database.url.update_query_dict({"charset": charset}))
+    with pytest.raises(ConfigurationError) as caught, DIALECT.open(engine, TOGETHER, SHORT, 1.0):
+        pytest.fail("nothing may be written")
+    assert "charset=utf8mb4" in (caught.value.remedy or "")
+    engine.dispose()
+
+
 # -- reading --------------------------------------------------------------------------------------------------------
 
 

@@ -103,6 +103,7 @@ def opened(
         if transaction is not Transaction.TOGETHER:
             yield connection
             return
+        _demand_utf8mb4(connection)
         connection.commit()  # What SQLAlchemy began for the settings.
         with connection.begin():
             yield connection
@@ -136,6 +137,22 @@ def _let_go(connection: Connection, *_: Any) -> None:
     # Both drivers have the whole answer by now: nothing in emc asks for a result in pieces.
     with closing(connection.connection.cursor()) as cursor:
         cursor.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+
+
+def _demand_utf8mb4(connection: Connection) -> None:
+    """Make sure that every character survives the way to Python and back: a key, or what a function answers.
+
+    :raises ConfigurationError: the driver was told to use another character set.
+    """
+    used = connection.exec_driver_sql(
+        "SELECT @@SESSION.character_set_client, @@SESSION.character_set_results"
+    ).one()
+    if any(name != "utf8mb4" for name in used):
+        raise ConfigurationError(
+            f"The driver talks {' and '.join(sorted({str(name) for name in used}))} with the server, which has no sign "
+            "for some characters; emc would read and write a question mark in their place.",
+            remedy="Give emc a URL that ends in ?charset=utf8mb4.",
+        )
 
 
 # -- settings that stay, and are undone ---------------------------------------------------------------------------
