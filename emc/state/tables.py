@@ -191,6 +191,6 @@ def _create(connection: Connection, table: Table) -> None:
     try:
         with connection.begin_nested() if impl.transactional_ddl else nullcontext():
             table.create(connection, checkfirst=False)
-    except DBAPIError:
-        if not exists(connection, table):
+    except DBAPIError as error:
+        if error.connection_invalidated or not exists(connection, table):
             raise
