@@ -24,7 +24,7 @@ KINDS: Final = {
 }
 """The kinds of database, and the fixture of each."""
 
-USUAL: Final = "sqlite,postgresql"
+USUAL: Final = "sqlite,postgresql,mariadb"
 """What tests that know no kind run on when nothing else is said."""
 
 
