@@ -517,7 +517,7 @@ def mysql_row(**given: Any) -> dict[str, Any]:
             "CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)",
         ),
         ({"default_text": "uuid()", "extra": "DEFAULT_GENERATED"}, "(uuid())"),
-        ({"default_text": "concat(_utf8mb4\\'a\\')", "extra": "DEFAULT_GENERATED"}, "(concat(_utf8mb4'a'))"),
+        ({"default_text": "concat(_utf8mb4\\'a\\')", "extra": "DEFAULT_GENERATED"}, "(concat('a'))"),
     ],
 )
 def test_mysql_defaults_are_sql_again(given: dict[str, Any], default: str | None) -> None:
@@ -525,6 +525,46 @@ def test_mysql_defaults_are_sql_again(given: dict[str, Any], default: str | None
     row = mysql_row(**given)
     assert column(row, sa.String(20), MYSQL)["default"] == default
     assert (column_text(row, None, MYSQL).default or "") == (default or "").partition(" ON UPDATE")[0]
+
+
+@pytest.mark.parametrize(
+    ("shown", "sql"),
+    [
+        ("(`a` <> _utf8mb4\\'x\\')", "(`a` <> 'x')"),
+        ("(`a` in (_latin1\\'it\\'\\'s\\',_utf8mb4\\'\\'))", "(`a` in ('it''s',''))"),
+        ("(`_utf8mb4` <> _utf8mb4\\'größer\\')", "(`_utf8mb4` <> _utf8mb4'größer')"),
+        ("(`a` > 5)", "(`a` > 5)"),
+    ],
+)
+def test_mysql_expressions_are_sql_again(shown: str, sql: str) -> None:
+    """MySQL escapes an expression like a literal, and shows the character set of the session that made it."""
+    assert MYSQL.expression(shown) == sql
+    assert MARIADB.flavour.expression(shown) == shown
+
+
+def test_mysql_tells_sizes_of_now() -> None:
+    """MySQL repeats what it knew of sizes for a day, unless the session says otherwise; what it said before returns."""
+    sent: list[str] = []
+
+    class Recorder:
+        def exec_driver_sql(self, statement: str) -> Any:
+            sent.append(statement)
+            return self
+
+        def scalar_one(self) -> int:
+            return 86400
+
+        def execute(self, statement: Any, parameters: Any) -> Any:
+            raise LookupError
+
+    recorder: Any = Recorder()
+    with pytest.raises(LookupError):
+        information.tables(recorder, ["a"], MYSQL)
+    assert sent == [
+        "SELECT @@SESSION.information_schema_stats_expiry",
+        "SET SESSION information_schema_stats_expiry = 0",
+        "SET SESSION information_schema_stats_expiry = 86400",
+    ]
 
 
 def test_mysql_types_need_no_width() -> None:
@@ -625,6 +665,8 @@ def test_functional_indexes_are_told_in_full(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(information, question, lambda *_, answer=answer: answer)
 
     class Server:
+        """Answers nothing but which database is meant."""
+
         dialect = my.dialect()
 
         def exec_driver_sql(self, _: str) -> Any:

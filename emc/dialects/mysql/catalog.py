@@ -73,7 +73,7 @@ def _read(connection: Connection, schemas: Sequence[str | None], flavour: Flavou
     if not real:
         return MySQLSchema({})
     homes = {schema: schema if schema in named else None for schema in real}
-    rows = information.tables(connection, real)
+    rows = information.tables(connection, real, flavour)
     # Where case does not count, the answer may have another one than the question.
     asked = {schema.lower(): schema for schema in real} if folds else {}
     homes |= {row["of_schema"]: homes[asked.get(row["of_schema"].lower(), row["of_schema"])] for row in rows}
@@ -109,7 +109,7 @@ def read_scratch(
     """Those tables of the database *scratch* that *homes* names, each as if it were where *homes* says."""
     # What differs in case alone is one table here or there, but never both: a schema of the models is read at a time.
     keys = {**{name.lower(): key for name, key in homes.items()}, **homes}
-    rows = [row for row in information.tables(connection, [scratch]) if row["of_table"] in keys]
+    rows = [row for row in information.tables(connection, [scratch], flavour) if row["of_table"] in keys]
     drafts = {(row["of_schema"], row["of_table"]): draft_of(row, keys[row["of_table"]]) for row in rows}
     _fill(connection, drafts, [scratch], {scratch: None}, flavour)
     return {draft.key: draft.table() for draft in drafts.values()}

@@ -17,7 +17,6 @@ from emc.dialects.mysql.live import ColumnText
 
 _ON_UPDATE = re.compile(r"on update (\S+)", re.IGNORECASE)
 _CURRENT_TIMESTAMP = re.compile(r"current_timestamp(\(\d*\))?", re.IGNORECASE)
-_ESCAPED_QUOTE = re.compile(r"\\'")
 
 
 class Types:
@@ -103,7 +102,10 @@ def column(row: Mapping[str, Any], type_: TypeEngine[Any], flavour: Flavour) -> 
     if "INVISIBLE" in extra.upper():
         found["invisible"] = True
     if row["generation"]:
-        found["computed"] = {"sqltext": _generation(row, flavour), "persisted": "STORED" in extra.upper()}
+        found["computed"] = {
+            "sqltext": flavour.expression(row["generation"]),
+            "persisted": "STORED" in extra.upper(),
+        }
         return found
     found["default"] = _default(row["default_text"], extra, flavour)
     if (match := _ON_UPDATE.search(extra)) is not None:
@@ -131,21 +133,12 @@ def column_text(row: Mapping[str, Any], check: str | None, flavour: Flavour) -> 
         default=None if generated else _default(row["default_text"], extra, flavour),
         on_update=on_update[1] if on_update else None,
         auto_increment="auto_increment" in extra,
-        generated=_generation(row, flavour) if generated else None,
+        generated=flavour.expression(generated) if generated else None,
         stored="STORED" in extra.upper(),
         comment=row["comment"] or "",
         check=check,
         more=" ".join(more),
     )
-
-
-def _generation(row: Mapping[str, Any], flavour: Flavour) -> str:
-    """The expression of a generated column.
-
-    MySQL escapes the quotes in what it shows here (bug 100607); SHOW CREATE TABLE does not.
-    """
-    expression: str = row["generation"]
-    return expression if flavour.quotes_defaults else _ESCAPED_QUOTE.sub("'", expression)
 
 
 def _default(text: str | None, extra: str, flavour: Flavour) -> str | None:
@@ -155,7 +148,7 @@ def _default(text: str | None, extra: str, flavour: Flavour) -> str | None:
     if _CURRENT_TIMESTAMP.fullmatch(text) or text.startswith("b'"):
         return text
     if "DEFAULT_GENERATED" in extra:
-        return f"({_ESCAPED_QUOTE.sub(chr(39), text)})"
+        return f"({flavour.expression(text)})"
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+_INTRODUCED = re.compile(r"(?<![\w`'])_[a-z0-9]+('(?:[ -&(-~]|'')*')")
+"""A literal of ASCII with its character set before it."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +16,9 @@ class Flavour:
 
     title: str
     """How people call it."""
+    escapes_expressions: bool = False
+    """Whether ``information_schema`` escapes the quotes in an expression as if it were a literal itself, and puts a
+    character set before literals: MySQL (rails/rails #42424, bytebase/bytebase #20576)."""
     is_mariadb: bool = True
     """Which of SQLAlchemy's two it is."""
     recent_version: tuple[int, ...] = (10, 11)
@@ -54,12 +61,25 @@ class Flavour:
     read_only_variable: str = "tx_read_only"
     """What says that a session may only read. MariaDB 10.11 knows no other name, MySQL 8.0.3 dropped it (its
     manual)."""
+    statistics_expiry: str | None = None
+    """What says for how long ``information_schema`` repeats what it knew of sizes: a day, on MySQL (its manual,
+    "Optimizing INFORMATION_SCHEMA Queries")."""
     knows_srids: bool = False
     """Whether a column may be bound to a spatial reference system, told in ``COLUMNS.SRS_ID``: MySQL 8 (its
     manual)."""
     indexes_expressions: bool = False
     """Whether an index may be over an expression, told in ``STATISTICS.EXPRESSION``: MySQL since 8.0.13 (its
     manual)."""
+
+    def expression(self, shown: str) -> str:
+        """An expression that ``information_schema`` has *shown*, as SQL.
+
+        The character set before a literal is that of the session which made the expression. It says nothing where the
+        literal is plain ASCII, and would make the same expression look like another one.
+        """
+        if not shown or not self.escapes_expressions:
+            return shown
+        return _INTRODUCED.sub(r"\1", shown.replace("\\'", "'"))
 
 
 MARIADB = Flavour(
@@ -70,6 +90,7 @@ MARIADB = Flavour(
 )
 MYSQL = Flavour(
     title="MySQL",
+    escapes_expressions=True,
     is_mariadb=False,
     recent_version=(8, 4),
     knows_nocopy=False,
@@ -84,6 +105,7 @@ MYSQL = Flavour(
     checks_name_tables=False,
     quotes_defaults=False,
     read_only_variable="transaction_read_only",
+    statistics_expiry="information_schema_stats_expiry",
     knows_srids=True,
     indexes_expressions=True,
 )

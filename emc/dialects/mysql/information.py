@@ -97,9 +97,17 @@ SELECT table_schema AS of_schema, table_name AS of_table, view_definition AS bod
 """
 
 
-def tables(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any]]:
-    """Whatever has a name that a table could have: tables, views, sequences."""
-    return _rows(connection, _TABLES, schemas)
+def tables(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
+    """Whatever has a name that a table could have: tables, views, sequences; with their sizes of now."""
+    variable = flavour.statistics_expiry
+    if variable is None:
+        return _rows(connection, _TABLES, schemas)
+    before = connection.exec_driver_sql(f"SELECT @@SESSION.{variable}").scalar_one()
+    connection.exec_driver_sql(f"SET SESSION {variable} = 0")
+    try:
+        return _rows(connection, _TABLES, schemas)
+    finally:
+        connection.exec_driver_sql(f"SET SESSION {variable} = {before}")
 
 
 def columns(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
@@ -112,6 +120,8 @@ def indexes(connection: Connection, schemas: Sequence[str], flavour: Flavour) ->
     """The elements of all indexes, primary keys included, in their order."""
     expression = "expression" if flavour.indexes_expressions else "NULL"
     rows = _rows(connection, _INDEXES.replace("{expression}", expression), schemas)
+    for row in rows:
+        row["expression"] = flavour.expression(row["expression"])
     return sorted(rows, key=lambda row: (row["name"], row["position"]))
 
 
@@ -144,7 +154,10 @@ def _rules(connection: Connection, schema: str, table: str) -> dict[str, dict[st
 def checks(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
     """The CHECK constraints."""
     sql = _CHECKS if flavour.checks_name_tables else _CHECKS_WITHOUT_TABLES
-    return sorted(_rows(connection, sql, schemas), key=lambda row: str(row["name"]))
+    rows = _rows(connection, sql, schemas)
+    for row in rows:
+        row["clause"] = flavour.expression(row["clause"])
+    return sorted(rows, key=lambda row: str(row["name"]))
 
 
 def partitions(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any]]:
