@@ -104,8 +104,8 @@ def _unless_it_cannot_be_guarded(
 ) -> Verdict:
     """An answer that nothing could keep true until the operation has run is none."""
     live = scope.plan.situation.live
-    if not scope.dialect.guarded(gate.operation, live):
-        return verdict
+    if scope.dialect.transactional_ddl or not scope.dialect.guarded(gate.operation, live):
+        return verdict  # Whatever no guard keeps true is looked at in the transaction of the drop.
     for claim in gate.claims(connection, scope):
         reason = scope.dialect.cannot_guard(gate.operation, claim, live)
         if reason is not None:
@@ -125,14 +125,18 @@ def claims(
     overrides: Mapping[str, str] | None = None,
 ) -> tuple[Claim, ...]:
     """What the open gates of *operation* rest on and guards have to keep true; nothing of gates that are overridden."""
-    if not scope.dialect.guarded(operation, scope.plan.situation.live):
+    live = scope.plan.situation.live
+    if not scope.dialect.guarded(operation, live):
         return ()
-    return tuple(
-        claim
-        for gate in gates_of(operation)
-        if gate.name not in (overrides or {})
-        for claim in gate.claims(connection, scope)
-    )
+    found: list[Claim] = []
+    for gate in gates_of(operation):
+        if gate.name in (overrides or {}):
+            continue
+        own = gate.claims(connection, scope)
+        reasons = (scope.dialect.cannot_guard(operation, claim, live) for claim in own)
+        if not (scope.dialect.transactional_ddl and any(reasons)):
+            found += own
+    return tuple(found)
 
 
 def is_unwatched(operations: Sequence[Operation], connection: Connection, scope: Scope) -> bool:

@@ -62,7 +62,7 @@ class MigrateDone(Gate):
         pending = [
             work.name
             for work in scope.plan.all_work.values()
-            if _may_read(work, key) and (work.name in planned or _came_up(connection, work, key))
+            if _may_read(work, key) and (work.name in planned or _came_up(connection, work, self.element))
         ]
         if pending:
             listed = ", ".join(pending[:3]) + (", …" if len(pending) > 3 else "")
@@ -108,12 +108,12 @@ def _speaks_of(expression: object, column: str) -> bool:
     )
 
 
-def _came_up(connection: Connection, work: Work | NotReady, key: TableKey) -> bool:
-    """Whether *work* has rows of the table that is locked; what deletes rows reads nothing of them."""
+def _came_up(connection: Connection, work: Work | NotReady, element: Element) -> bool:
+    """Whether *work* has rows of the table that is locked, and reads what is dropped."""
     return (
         isinstance(work, Work)
-        and work.key == key
-        and not isinstance(work.action, DeleteRow)
+        and work.key == element.table
+        and _reads(work, element)
         and anything_left(connection, work)
     )
 

@@ -1,8 +1,4 @@
-"""Can a trigger ask the row that is being written what a condition asks of the rows of a table, and in which words?
-
-Only if the answer depends on nothing but that row: not on other rows or tables, which may change afterwards; not on the
-clock; not on the session that writes. Whatever is not known to be like that counts as not being like that.
-"""
+"""In which words does a trigger ask the row that is being written what a condition asks of the rows of a table?"""
 
 from __future__ import annotations
 
@@ -10,60 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BinaryExpression, Column, literal_column
+from sqlalchemy import Column, literal_column
 from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.mysql.base import MySQLCompiler
 from sqlalchemy.exc import CompileError
-from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import (
-    BindParameter,
-    BooleanClauseList,
-    Case,
-    Cast,
-    ClauseList,
-    CollationClause,
-    ExpressionClauseList,
-    Extract,
-    False_,
-    Grouping,
-    Null,
-    True_,
-    Tuple,
-    TypeClause,
-    TypeCoerce,
-    UnaryExpression,
-)
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import FromClause, ScalarSelect, SelectBase
 
 from emc.claims import CannotGuardError, Claim
 from emc.dialects.mysql.flavour import MARIADB, Flavour
 from emc.dialects.mysql.live import MySQLSchema
+from emc.dialects.rowwise import Rules, check
 from emc.names import TableKey
-
-_PARTS: tuple[type[Any], ...] = (
-    BinaryExpression,
-    BindParameter,
-    BooleanClauseList,
-    Case,
-    Cast,
-    ClauseList,
-    CollationClause,
-    Column,
-    ExpressionClauseList,
-    Extract,
-    False_,
-    FunctionElement,
-    Grouping,
-    Null,
-    True_,
-    Tuple,
-    TypeClause,
-    TypeCoerce,
-    UnaryExpression,
-)
-"""What a condition may consist of."""
 
 _FUNCTIONS = """
     abs acos ascii asin atan atan2 bin bit_count bit_length ceil ceiling char_length character_length coalesce concat
@@ -80,12 +34,6 @@ _FUNCTIONS = """
 MySQL 8.4 manual, "Functions and Operators"). Those that depend on the time zone or the language of the session are left
 out (``from_unixtime``, ``date_format``, ``week``)."""
 
-_SAME_IN_ALL_ZONES = (
-    operators.is_,
-    operators.is_not,
-    operators.is_distinct_from,
-    operators.is_not_distinct_from,
-)
 _INTRODUCER = "_utf8mb4"
 """What says in which character set the digits of a literal are."""
 _NEEDS_NO_CARE = re.compile(r"[ -~]*")
@@ -96,9 +44,12 @@ def row_condition(claim: Claim, live: MySQLSchema, flavour: Flavour) -> str:
 
     :raises CannotGuardError: it does not depend on that row alone.
     """
-    for part in visitors.iterate(claim.in_the_way):
-        _check(part, claim)
-    _check_timestamps(claim, live)
+
+    def is_timestamp(column: Column[Any]) -> bool:
+        found = live.text(claim.key, column.name)
+        return found is not None and found.type.lower().startswith("timestamp")
+
+    check(claim, Rules(frozenset(_FUNCTIONS.split()), is_timestamp, fixes_constants=False))
 
     def replace(element: Any, **_: Any) -> Any:
         if isinstance(element, Column):
@@ -112,11 +63,6 @@ def row_condition(claim: Claim, live: MySQLSchema, flavour: Flavour) -> str:
         return str(compiler.process(written, literal_binds=True))
     except (CompileError, NotImplementedError) as error:
         raise CannotGuardError(f"its condition cannot be written as plain SQL ({error})") from error
-
-
-def columns_of(claim: Claim) -> frozenset[str]:
-    """The columns that the condition of *claim* speaks of."""
-    return frozenset(part.name for part in visitors.iterate(claim.in_the_way) if isinstance(part, Column))
 
 
 def text_literal(value: str) -> str:
@@ -145,55 +91,6 @@ class _RowCompiler(MySQLCompiler):
         if "\\" in text:
             raise CompileError(f"the literal {text}")
         return text
-
-
-def _check(part: Any, claim: Claim) -> None:
-    is_function = isinstance(part, FunctionElement)  # Each of which may stand in FROM.
-    if isinstance(part, SelectBase | ScalarSelect) or (isinstance(part, FromClause) and not is_function):
-        raise CannotGuardError("its condition holds a subquery, whose answer may change without the row")
-    if not isinstance(part, _PARTS):
-        raise CannotGuardError(
-            f"its condition holds {_shown(part)}, of which emc cannot tell what it depends on"
-        )
-    if isinstance(part, Column) and part.table is not claim.table:
-        raise CannotGuardError(f"its condition speaks of {part}, which is not in table {claim.key}")
-    if is_function:
-        name = getattr(part, "name", type(part).__name__)
-        packages = getattr(part, "packagenames", ())
-        if packages or str(name).lower() not in _FUNCTIONS.split():
-            raise CannotGuardError(
-                f"its condition calls {'.'.join([*packages, str(name)])}(), which may answer otherwise at another time"
-            )
-    if isinstance(part, BindParameter) and (part.callable is not None or part.required):
-        raise CannotGuardError("its condition holds a value that is only known when it is asked")
-
-
-def _shown(part: Any) -> str:
-    return f"{str(part)[:60]!r} ({type(part).__name__})"
-
-
-def _check_timestamps(claim: Claim, live: MySQLSchema) -> None:
-    """A TIMESTAMP reads differently in each session's time zone; only what is asked of NULL or another one does not."""
-
-    def is_timestamp(part: Any) -> bool:
-        if not isinstance(part, Column):
-            return False
-        found = live.text(claim.key, part.name)
-        return found is not None and found.type.lower().startswith("timestamp")
-
-    parts = list(visitors.iterate(claim.in_the_way))
-    harmless = 0
-    for part in parts:
-        if isinstance(part, BinaryExpression) and part.operator in _SAME_IN_ALL_ZONES:
-            sides = (part.left, part.right)
-            if all(is_timestamp(side) or isinstance(side, Null) for side in sides):
-                harmless += sum(map(is_timestamp, sides))
-    found = [str(part.name) for part in parts if isinstance(part, Column) and is_timestamp(part)]
-    if len(found) > harmless:
-        names = ", ".join(dict.fromkeys(found))
-        raise CannotGuardError(
-            f"its condition reads TIMESTAMP column {names}, whose value depends on the time zone of whoever asks"
-        )
 
 
 def _quoted(name: str) -> str:

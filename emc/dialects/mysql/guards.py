@@ -34,7 +34,6 @@ from emc.claims import (
 from emc.dialects.base import Failure
 from emc.dialects.mysql import failures, key_guards
 from emc.dialects.mysql.conditions import (
-    columns_of,
     listed,
     quoted,
     row_condition,
@@ -44,6 +43,7 @@ from emc.dialects.mysql.conditions import (
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.key_guards import by_key, guard_step, is_foreign_key, refers_as_before, refusing
 from emc.dialects.mysql.live import MySQLSchema, MySQLTable
+from emc.dialects.rowwise import columns_of
 from emc.names import GUARD_PREFIX, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import LiveSchema

@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column,
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
+from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.postgresql import constraints, limits, reading, recipes, sessions, spelling
+from emc.dialects.postgresql import constraints, guards, limits, reading, recipes, sessions, spelling
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
 from emc.errors import Refusal
@@ -142,6 +143,30 @@ class PostgreSQL(Dialect):
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """*operations* of one phase as PostgreSQL runs them: one step each, each a unit of its own."""
         return [_RECIPES[one.kind](Ground(one, live, operations)) for one in operations]
+
+    # -- guard, prove, drop ---------------------------------------------------------------------------------------
+
+    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+        """Where the table is too big to be looked at in the transaction of the drop."""
+        return guards.guarded(operation, live)
+
+    def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
+        """Why no CHECK could keep *claim* true."""
+        return guards.cannot_guard(claim, live)
+
+    def guarding(self, steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema) -> Guarding:
+        """By a CHECK that is NOT VALID."""
+        return guards.guarding(steps, claims, live)
+
+    def guards(
+        self, connection: Connection, keys: Sequence[TableKey]
+    ) -> Mapping[TableKey, Mapping[str, str]]:
+        """The guards that stand on tables *keys*; reads nothing else, since a lock is held meanwhile."""
+        return guards.standing(connection, keys)
+
+    def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
+        """Take guards away."""
+        return guards.lift(key, names)
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """What the role of *connection* lacks to run *steps*."""

@@ -22,7 +22,7 @@ from sqlalchemy.types import Integer, NullType, TypeEngine
 
 from emc.dialects.postgresql import catalog
 from emc.dialects.postgresql.naming import balanced, identifier, without_schema
-from emc.names import ElementKind, TableKey
+from emc.names import GUARD_PREFIX, ElementKind, TableKey
 from emc.schema import LiveSchema, LiveTable
 
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "c": "type"}
@@ -58,6 +58,7 @@ class _Draft:
     comment: str | None = None
     definitions: dict[tuple[ElementKind, str], str] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
+    guards: dict[str, str] = field(default_factory=dict)
     rows: int | None = None
     bytes: int | None = None
 
@@ -77,6 +78,7 @@ class _Draft:
             comment=self.comment,
             definitions=self.definitions,
             unfinished=frozenset(self.unfinished),
+            guards=self.guards,
             row_estimate=self.rows,
             size_bytes=self.bytes,
         )
@@ -287,6 +289,9 @@ def _add_index(draft: _Draft, row: Any) -> None:
 
 
 def _add_constraint(draft: _Draft, row: Any, keys: Mapping[int, Any]) -> None:
+    if row.name.startswith(GUARD_PREFIX):
+        draft.guards[row.name] = row.comment or ""
+        return
     if not row.valid:
         draft.unfinished.add(row.name)
     if row.kind == "n":

@@ -1,0 +1,155 @@
+"""Does the answer of a condition depend on its row alone?
+
+Only then can the database keep it true of rows that are written later: not if it depends on other rows or tables, which
+may change afterwards, on the clock, or on the session that writes. Whatever is not known to be like that counts as not
+being like that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BinaryExpression, Column, Date, DateTime, Time
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import (
+    BindParameter,
+    BooleanClauseList,
+    Case,
+    Cast,
+    ClauseList,
+    CollationClause,
+    ExpressionClauseList,
+    Extract,
+    False_,
+    Grouping,
+    Null,
+    True_,
+    Tuple,
+    TypeClause,
+    TypeCoerce,
+    UnaryExpression,
+)
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import FromClause, ScalarSelect, SelectBase
+
+from emc.claims import CannotGuardError, Claim
+
+_PARTS: tuple[type[Any], ...] = (
+    BinaryExpression,
+    BindParameter,
+    BooleanClauseList,
+    Case,
+    Cast,
+    ClauseList,
+    CollationClause,
+    Column,
+    ExpressionClauseList,
+    Extract,
+    False_,
+    FunctionElement,
+    Grouping,
+    Null,
+    True_,
+    Tuple,
+    TypeClause,
+    TypeCoerce,
+    UnaryExpression,
+)
+"""What a condition may consist of."""
+_SAME_IN_ALL_ZONES = (
+    operators.is_,
+    operators.is_not,
+    operators.is_distinct_from,
+    operators.is_not_distinct_from,
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a database answers the same whenever and by whomever it is asked."""
+
+    functions: Collection[str]
+    """Names in lower case."""
+    is_zoned: Callable[[Column[Any]], bool]
+    """Whether a column reads differently in each session's time zone."""
+    fixes_constants: bool
+    """Whether a literal that such a column is compared with means one moment, once and for all; else it is read in the
+    time zone of whoever asks."""
+    own_operators: Collection[str] | None = None
+    """Operators that SQLAlchemy has no name for; ``None``: all, since users can define none."""
+    converts_moments: bool = True
+    """Whether a cast to a date or time depends on its value alone."""
+
+
+def check(claim: Claim, rules: Rules) -> None:
+    """Make sure that the condition of *claim* depends on its row alone.
+
+    :raises CannotGuardError: it does not, or that is not known.
+    """
+    parts = list(visitors.iterate(claim.in_the_way))
+    for part in parts:
+        _check_part(part, claim, rules)
+    harmless = 0
+    for part in parts:
+        if isinstance(part, BinaryExpression):
+            harmless += _harmless(part, rules)
+    zoned = [str(part.name) for part in parts if isinstance(part, Column) and rules.is_zoned(part)]
+    if len(zoned) > harmless:
+        names = ", ".join(dict.fromkeys(zoned))
+        raise CannotGuardError(
+            f"its condition reads column {names}, whose value depends on the time zone of whoever asks"
+        )
+
+
+def columns_of(claim: Claim) -> frozenset[str]:
+    """The columns that the condition of *claim* speaks of."""
+    return frozenset(part.name for part in visitors.iterate(claim.in_the_way) if isinstance(part, Column))
+
+
+def _check_part(part: Any, claim: Claim, rules: Rules) -> None:
+    is_function = isinstance(part, FunctionElement)  # Each of which may stand in FROM.
+    if isinstance(part, SelectBase | ScalarSelect) or (isinstance(part, FromClause) and not is_function):
+        raise CannotGuardError("its condition holds a subquery, whose answer may change without the row")
+    if not isinstance(part, _PARTS):
+        raise _unknown(f"{str(part)[:60]!r} ({type(part).__name__})")
+    if isinstance(part, Column) and part.table is not claim.table:
+        raise CannotGuardError(f"its condition speaks of {part}, which is not in table {claim.key}")
+    if is_function:
+        name, packages = getattr(part, "name", type(part).__name__), getattr(part, "packagenames", ())
+        if packages or str(name).lower() not in rules.functions:
+            raise CannotGuardError(
+                f"its condition calls {'.'.join([*packages, str(name)])}(), which may answer otherwise at another time"
+            )
+    if isinstance(part, BindParameter) and (part.callable is not None or part.required):
+        raise CannotGuardError("its condition holds a value that is only known when it is asked")
+    own: Any = getattr(part, "operator", None)
+    if isinstance(own, operators.custom_op) and own.opstring not in (rules.own_operators or (own.opstring,)):
+        raise _unknown(f"the operator {own.opstring}")
+    if isinstance(part, Cast) and not rules.converts_moments and _is_moment(part.type):
+        raise _unknown(f"{str(part)[:60]!r}")
+
+
+def _unknown(what: str) -> CannotGuardError:
+    return CannotGuardError(f"its condition holds {what}, of which emc cannot tell what it depends on")
+
+
+def _is_moment(type_: Any) -> bool:
+    return isinstance(type_, Date | DateTime | Time)
+
+
+def _harmless(part: BinaryExpression[Any], rules: Rules) -> int:
+    """How many columns that depend on the time zone *part* compares in a way that does not."""
+
+    def is_zoned(side: Any) -> bool:
+        return isinstance(side, Column) and rules.is_zoned(side)
+
+    sides = (part.left, part.right)
+    if rules.fixes_constants:
+        is_safe = all(is_zoned(side) or isinstance(side, Null | BindParameter) for side in sides)
+    else:
+        is_safe = part.operator in _SAME_IN_ALL_ZONES and all(
+            is_zoned(side) or isinstance(side, Null) for side in sides
+        )
+    return sum(map(is_zoned, sides)) if is_safe else 0

@@ -1,0 +1,275 @@
+"""Guard, prove, drop on PostgreSQL, where a table is too big to be looked at under the lock of the drop."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    String,
+    create_engine,
+    event,
+    exists,
+    func,
+    not_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
+
+import emc
+from emc.commands import PhaseReport
+from emc.errors import ExitCode, LockBudgetError
+from emc.execute import RetryPolicy, StepEvent, StepState
+from emc.upgrade import Upgrade
+from tests.gates.gating import make, run_sql, table, upgrade_to
+from tests.gates.test_guards import before, columns, live, old_release, retiring, rows
+
+C = partial(partial, Column)
+GUARD = "ALTER TABLE users ADD CONSTRAINT emc_guard_"
+PROOF = "SELECT count(*) AS count_1, coalesce(sum("
+LOCK = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE"
+UNGUARD = "ALTER TABLE users DROP CONSTRAINT emc_guard_"
+DROP = "ALTER TABLE users DROP COLUMN a"
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+STRAGGLER = "INSERT INTO users (id, a) VALUES (7, 'x')"
+
+
+@pytest.fixture(autouse=True)
+def big(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every table that has a row counts as too big to be looked at under a lock."""
+    monkeypatch.setattr("emc.dialects.postgresql.ground.SMALL", -1)
+
+
+@pytest.fixture
+def engine(postgresql_url: str) -> Iterator[Engine]:
+    """An engine on a fresh PostgreSQL database."""
+    engine = create_engine(postgresql_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def other(postgresql_url: str) -> Iterator[Engine]:
+    """Another program's engine on it."""
+    other = create_engine(postgresql_url)
+    yield other
+    other.dispose()
+
+
+def contract(upgrade: Upgrade, engine: Engine, **more: Any) -> PhaseReport:
+    """Run contract, with the old release gone."""
+    return emc.contract(
+        upgrade, engine, **{"old_code_gone": True, "retry": RetryPolicy(sleep=lambda _: None), **more}
+    )
+
+
+def refused(other: Engine, statement: str) -> None:
+    """The guard refuses *statement*."""
+    with pytest.raises(DBAPIError, match="emc_guard_"):
+        run_sql(other, statement)
+
+
+def test_no_row_is_looked_at_under_the_lock(engine: Engine) -> None:
+    """Guard, proof, and a drop whose lock does not depend on the number of rows."""
+    make(engine, old_release, users=[{"id": 1}, {"id": 2}])
+    with before(engine, GUARD, lambda: None) as sent:
+        assert contract(retiring(), engine).done == ("drop-column:users.a",)
+    order = [word for one in sent for word in (GUARD, PROOF, LOCK, UNGUARD, DROP) if one.startswith(word)]
+    assert order == [GUARD, PROOF, LOCK, UNGUARD, DROP]
+    held = sent[next(at for at, one in enumerate(sent) if one.startswith(LOCK)) : sent.index(DROP)]
+    assert not [one for one in held if "FROM users" in one]
+    assert live(engine).guards == {}
+    assert emc.plan(retiring(), engine).is_empty
+    done = next(
+        one for one in emc.history(engine) if one.event == "done" and one.operation == "drop-column:users.a"
+    )
+    assert done.details["evidence"]["data-elsewhere:users.a"]["rows_seen"] == 2
+
+
+def test_a_writer_that_is_under_way_is_waited_for(engine: Engine, other: Engine) -> None:
+    """The guard waits for a transaction that has written already; what it has written is seen, and keeps the column."""
+    make(engine, old_release)
+    straggler = other.connect()
+    straggler.exec_driver_sql(STRAGGLER)
+    waits: list[str] = []
+
+    def hear(event: StepEvent) -> None:
+        if event.state is StepState.WAITING:
+            waits.append(event.step.id)
+            straggler.commit()
+
+    report = contract(retiring(), engine, report=hear)
+    straggler.close()
+    assert waits == ["guard:users.a"]
+    assert report.exit_code is ExitCode.GATE_SHUT
+    assert rows(engine) == [(7, "x")]
+    assert live(engine).guards == {}
+    run_sql(other, "UPDATE users SET b = 1 WHERE id = 7")
+
+
+def test_a_writer_that_does_not_end_costs_the_lock_budget(engine: Engine, other: Engine) -> None:
+    """A guard that cannot be had within the budget is given up."""
+    make(engine, old_release)
+    with other.connect() as straggler:
+        straggler.exec_driver_sql(STRAGGLER)
+        with pytest.raises(LockBudgetError) as caught:
+            contract(retiring(), engine, retry=RetryPolicy(attempts=2, sleep=lambda _: None))
+        assert caught.value.step == "guard:users.a"
+    assert live(engine).guards == {}
+
+
+@pytest.mark.parametrize("moment", [PROOF, LOCK])
+@pytest.mark.parametrize("straggler", [STRAGGLER, "UPDATE users SET a = 'x' WHERE id = 1"])
+def test_who_writes_behind_the_guard_is_refused(
+    engine: Engine, other: Engine, moment: str, straggler: str
+) -> None:
+    """Between guard and proof, and between proof and drop, a row that would be lost is refused; others are not."""
+    make(engine, old_release, users=[{"id": 1}])
+
+    def write() -> None:
+        refused(other, straggler)
+        run_sql(other, "INSERT INTO users (id, b) VALUES (8, 1)")
+
+    with before(engine, moment, write):
+        assert contract(retiring(), engine).done == ("drop-column:users.a",)
+    assert rows(engine, "SELECT id, b FROM users ORDER BY id") == [(1, None), (8, 1)]
+
+
+@pytest.mark.parametrize("moment", [PROOF, LOCK])
+def test_a_guard_that_somebody_takes_away_shuts_the_gate(engine: Engine, other: Engine, moment: str) -> None:
+    """Without the guard the proof says nothing: nothing is dropped, and no row is lost."""
+    make(engine, old_release)
+
+    def unguard() -> None:
+        for name in live(engine).guards:
+            run_sql(other, f"ALTER TABLE users DROP CONSTRAINT {name}")
+        run_sql(other, STRAGGLER)
+
+    with before(engine, moment, unguard):
+        report = contract(retiring(), engine)
+    assert (report.done, report.exit_code) == ((), ExitCode.GATE_SHUT)
+    assert rows(engine) == [(7, "x")]
+
+
+MOMENTS = [GUARD, "COMMENT ON CONSTRAINT emc_guard_", PROOF, LOCK, UNGUARD, DROP]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_lost_connection_begins_where_nothing_is_lost(engine: Engine, other: Engine, moment: str) -> None:
+    """Whichever statement the connection is lost at: the column goes in the end, and no guard stays."""
+    make(engine, old_release, users=[{"id": 1}])
+    sessions: list[int] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(connection: Connection, *_: Any) -> None:
+        sessions.append(connection.connection.dbapi_connection.info.backend_pid)  # type: ignore[union-attr]
+
+    with before(engine, moment, lambda: run_sql(other, f"SELECT pg_terminate_backend({sessions[-1]})")):
+        assert contract(retiring(), engine).done == ("drop-column:users.a",)
+    assert live(engine).guards == {}
+
+
+def test_a_guard_that_was_left_is_told_and_used_or_taken_away(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard that an interrupted run left is no difference; the next run goes on from it, or takes it away."""
+    make(engine, old_release)
+
+    class KilledError(BaseException):
+        """Stands for the end of the process."""
+
+    def die() -> None:
+        monkeypatch.setattr("emc.commands.guarding.lift", lambda *_, **__: None)
+        raise KilledError
+
+    def interrupt() -> None:
+        with before(engine, PROOF, die), pytest.raises(KilledError):
+            contract(retiring(), engine)
+        monkeypatch.undo()
+        monkeypatch.setattr("emc.dialects.postgresql.ground.SMALL", -1)
+
+    interrupt()
+    plan = emc.plan(retiring(), engine).plan
+    assert [note.kind for note in plan.notes] == ["guard"]
+    assert [step.id for step in plan.contract] == ["drop-column:users.a"]
+    assert contract(upgrade_to(old_release), engine).steps == ()
+    assert live(engine).guards == {}
+    interrupt()
+    with before(engine, PROOF, lambda: None) as sent:
+        assert contract(retiring(), engine).done == ("drop-column:users.a",)
+    assert not any(one.startswith(GUARD) for one in sent)
+
+
+def test_what_no_check_could_keep_is_looked_at_under_the_lock(engine: Engine, other: Engine) -> None:
+    """A condition that speaks of other rows is proved in the transaction of the drop, as for a small table."""
+    make(engine, lambda m: (old_release(m), table(C("user_id", Integer), name="notes")(m)), users=[{"id": 1}])
+
+    def declare(upgrade: Upgrade, t: Any) -> None:
+        noted = exists(select(1).where(t["notes"].c.user_id == t["users"].c.id))
+
+        @upgrade.data_migration(t["users"], name="note", where=not_(noted))
+        def note(row: Any, connection: Connection) -> None:
+            connection.execute(t["notes"].insert().values(id=row.id, user_id=row.id))
+
+        upgrade.retire("users.a", after=["note"])
+
+    upgrade = upgrade_to(
+        lambda m: (table(C("b", Integer))(m), table(C("user_id", Integer), name="notes")(m)), declare
+    )
+    assert emc.migrate(upgrade, engine).exit_code is ExitCode.DONE
+    with before(engine, LOCK, lambda: run_sql(other, STRAGGLER)) as sent:
+        assert contract(upgrade, engine).exit_code is ExitCode.GATE_SHUT
+    assert not any(one.startswith(GUARD) for one in sent)
+    assert "a" in columns(engine)
+
+
+CONDITIONS: dict[str, tuple[Callable[[Any], Any], str | None]] = {
+    "null": (lambda t: t.c.a.is_(None), "a = NULL"),
+    "text": (lambda t: t.c.a == "it's 100% b\\c :x", "a = 'it''s 100%% b\\c :x'"),
+    "undecided": (lambda t: t.c.b > 5, "b = NULL"),
+    "list": (lambda t: t.c.b.in_([1, 2]), "b = 2"),
+    "document": (lambda t: t.c.doc["k"].astext == "it's", """doc = '{"k": "it''s"}'"""),
+    "moment": (lambda t: t.c.at < LONG_AGO, "at = '2019-12-31 23:59:59+00'"),
+    "clock": (lambda t: t.c.at < func.now() - func.make_interval(10), None),
+    "time zone": (lambda t: func.date_trunc("day", t.c.at) > t.c.at, None),
+    "unknown function": (lambda t: func.txid_current() < t.c.b - 10, None),
+    "operator": (lambda t: t.c.b.op("%")(2) == 0, None),
+}
+"""Conditions, and what makes one true of a row, where a CHECK can ask it."""
+
+
+def models(*more: Any) -> Any:
+    """A table with a bit of everything."""
+    zoned = DateTime(timezone=True)
+    return table(C("a", String(40)), C("b", Integer), C("doc", JSONB), C("at", zoned), *more)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_checks_refuse_what_the_query_finds(engine: Engine, other: Engine, name: str) -> None:
+    """A CHECK asks the same as the query, NULL included, and only what stays true of a row is asked of it."""
+    condition, violation = CONDITIONS[name]
+    make(engine, models(C("old", Integer)))
+    run_sql(engine, "INSERT INTO users VALUES (1, 'x', 5, '{\"k\": \"v\"}', '2021-01-01 00:00:00+00', 1)")
+
+    def declare(upgrade: Upgrade, t: Any) -> None:
+        upgrade.data_migration(t["users"], name="move", where=condition)(lambda _: {})
+        upgrade.retire("users.old", after=["move"])
+
+    def violate() -> None:
+        if violation is not None:
+            refused(other, f"UPDATE users SET {violation}")
+            run_sql(other, "SET TIME ZONE 'Asia/Tokyo'", "UPDATE users SET old = 2")
+
+    with before(engine, LOCK, violate) as sent:
+        report = contract(upgrade_to(models(), declare), engine)
+    assert report.done == ("drop-column:users.old",)
+    assert any(one.startswith(GUARD) for one in sent) is (violation is not None)
