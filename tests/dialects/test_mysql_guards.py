@@ -322,7 +322,7 @@ def test_a_cascade_does_bypass_the_guard(engine: Engine) -> None:
             "CREATE TABLE parent (id INT PRIMARY KEY)",
             "CREATE TABLE held (id INT PRIMARY KEY, a INT REFERENCES parent (id) ON UPDATE CASCADE, old INT)",
             "INSERT INTO parent VALUES (1)",
-            "INSERT INTO held (id, old) VALUES (1, 1)",
+            "INSERT INTO held VALUES (1, 1, 1)",
             "CREATE TRIGGER strict AFTER UPDATE ON held FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
         ],
     )
