@@ -97,7 +97,7 @@ def failing(engine: Engine, transaction: Transaction, *statements: str) -> None:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("transaction", list(Transaction))
+@pytest.mark.parametrize("transaction", [one for one in Transaction if one is not Transaction.LOCKED])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_connection_goes_back_as_it_came(engine: Engine, transaction: Transaction, *, fails: bool) -> None:
     """Isolation level and pragmas are the application's again, whether the work succeeds or not."""
@@ -115,6 +115,12 @@ def test_a_connection_goes_back_as_it_came(engine: Engine, transaction: Transact
         kept = 3 if transaction is Transaction.AUTOCOMMIT else 2
         assert rows(engine, "SELECT count(*) FROM t") == [(kept,)]
     assert state(engine) == before
+
+
+def test_no_session_locks_tables(engine: Engine) -> None:
+    """What would work under locked tables is refused, rather than run in a session that locks nothing."""
+    with pytest.raises(ValueError, match="locked"), SQLITE.open(engine, Transaction.LOCKED, LockPolicy.SHORT, 1):
+        pytest.fail("it was opened")
 
 
 def test_a_rebuild_works_on_every_kind_of_engine(engine: Engine) -> None:

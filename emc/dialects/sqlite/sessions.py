@@ -37,7 +37,7 @@ def open_session(engine: Engine, transaction: Transaction, lock_timeout: float) 
         elif transaction is Transaction.TOGETHER:
             with _transaction(connection, "BEGIN IMMEDIATE"):
                 yield connection
-        else:
+        elif transaction is Transaction.REBUILD:
             # Both can only be set outside a transaction. With foreign_keys=ON, dropping the old copy of a table is
             # an implicit DELETE that cascades to its children; without legacy_alter_table, a rename rewrites what
             # views, triggers and other tables say. https://sqlite.org/lang_altertable.html#otheralter
@@ -49,6 +49,8 @@ def open_session(engine: Engine, transaction: Transaction, lock_timeout: float) 
                 before = foreign_key_violations(connection)
                 yield connection
                 refuse_violations(foreign_key_violations(connection) - before)
+        else:
+            raise ValueError(f"SQLite knows no {transaction} session: nothing but a transaction locks there")
 
 
 @contextmanager
