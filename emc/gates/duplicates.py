@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, FromClause, and_, func, literal_column, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Index,
+    Table,
+    and_,
+    func,
+    literal_column,
+    select,
+)
 
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, counted
 from emc.gates.rows import CannotProveError, _added, _attribute
-from emc.names import ElementKind, TableKey
+from emc.names import Element, ElementKind, TableKey
 from emc.operations import constraint_kind, table_key
+from emc.work.uniqueness import as_sql
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +40,20 @@ class NoDuplicates(Gate):
         expressions = _expressions(directive, table) if table is not None else None
         if table is None or expressions is None:
             return self.not_there_yet(str(self.element))
-        options = directive.kw
-        condition = options.get("postgresql_where", options.get("sqlite_where"))
+        names = [getattr(expression, "name", str(expression)) for expression in expressions]
         source: FromClause = table
         conditions: list[ColumnElement[bool]] = []
-        if condition is not None:
-            # A condition of the models speaks of the models' own Table, which has the same name.
-            source = scope.plan.situation.models[key]
-            expressions = _expressions(directive, source) or expressions
-            conditions.append(text(condition) if isinstance(condition, str) else condition)  # type: ignore[arg-type]
-        if not options.get("postgresql_nulls_not_distinct"):
+        nulls_alike = bool(directive.kw.get("postgresql_nulls_not_distinct"))
+        model = scope.plan.situation.models.get(key)
+        rule = _index(model, self.element)
+        if model is not None and rule is not None:
+            # Options of an index differ by database; and it speaks of the models' own Table, which has the same name.
+            demanded = scope.dialect.uniqueness(rule)
+            source, expressions = model, list(demanded.expressions)
+            nulls_alike = demanded.nulls_alike
+            if demanded.where is not None:
+                conditions.append(as_sql(demanded.where))
+        if not nulls_alike:
             conditions += [expression.is_not(None) for expression in expressions]
         groups = (
             select(*expressions, func.count().label("emc_rows"))
@@ -53,11 +69,10 @@ class NoDuplicates(Gate):
         if not number:
             return self.opened(f"no duplicates in {key}", rows=0)
         samples = connection.execute(groups.order_by(*expressions).limit(SAMPLE)).all()
-        names = [getattr(expression, "name", str(expression)) for expression in expressions]
         return self.shut(
             f"{counted(int(extra), 'rows')} of {key} too many, in {counted(number, 'groups')} of equal "
             f"{', '.join(map(str, names))}",
-            self._remedy(scope, key, expressions),
+            self._remedy(scope, key, names),
             rows=int(extra),
             keys=[
                 ", ".join(f"{name}={value!r}" for name, value in zip(names, row[:-1], strict=True))
@@ -66,13 +81,19 @@ class NoDuplicates(Gate):
             ],
         )
 
-    def _remedy(self, scope: Scope, key: TableKey, expressions: Sequence[Any]) -> str:
-        names = [getattr(expression, "name", None) for expression in expressions]
+    def _remedy(self, scope: Scope, key: TableKey, names: Sequence[Any]) -> str:
         for rule in scope.plan.situation.upgrade.deduplications:
             if {column.name for column in rule.columns} == set(names) and rule.table.name == key.name:
                 return f"emc migrate --only {rule.name}"
         columns = ", ".join(_attribute(key, str(name)) for name in names)
         return f"upgrade.deduplicate({columns}, keep=...)  # then: emc migrate"
+
+
+def _index(model: Table | None, element: Element) -> Index | None:
+    """The index of the models that *element* names."""
+    if model is None or element.kind is not ElementKind.INDEX:
+        return None
+    return next((index for index in model.indexes if index.name == element.name), None)
 
 
 def _expressions(directive: Any, table: FromClause) -> list[ColumnElement[Any]] | None:

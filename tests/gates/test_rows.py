@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    create_engine,
     func,
     text,
 )
@@ -230,8 +231,23 @@ def test_no_duplicates_of_an_index(engine: Engine, make_index: Any, rows: int) -
     def new(m: Any) -> None:
         make_index(table(*TWO)(m))
 
+    if engine.dialect.name == "mariadb" and rows == 1:
+        rows = 3  # It knows no partial index, so the rule concerns every row.
     verdict = gate("no-duplicates:users.ix", upgrade_to(new), engine)
     assert (verdict.rows or 0, verdict.open) == (rows, rows == 0)
+
+
+def test_no_duplicates_of_a_prefix(mariadb_url: str) -> None:
+    """Where an index goes by the start of a value, values that differ behind it are duplicates."""
+    engine = create_engine(mariadb_url)
+    make(engine, table(*TWO), users=[{"id": 1, "a": "xya"}, {"id": 2, "a": "xyb"}, {"id": 3, "a": "xz"}])
+
+    def new(m: Any) -> None:
+        Index("ix", table(*TWO)(m).c.a, unique=True, mysql_length=2, mariadb_length=2)  # type: ignore[attr-defined]
+
+    verdict = gate("no-duplicates:users.ix", upgrade_to(new), engine)
+    engine.dispose()
+    assert_shut(verdict, 1, ["a='xy' (2 rows)"], "upgrade.deduplicate(User.a")
 
 
 def test_no_duplicates_where_nulls_collide(postgresql: Engine) -> None:

@@ -206,10 +206,11 @@ class Catalog:
         )
         found = (
             "SELECT k.CONSTRAINT_NAME FROM information_schema.KEY_COLUMN_USAGE k"
-            " JOIN information_schema.REFERENTIAL_CONSTRAINTS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA"
-            " AND r.TABLE_NAME = k.TABLE_NAME AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
+            # Not a plain join, see information.py.
+            " JOIN (SELECT DISTINCT CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE"
+            " FROM information_schema.REFERENTIAL_CONSTRAINTS"
+            f" WHERE CONSTRAINT_SCHEMA = {own} AND TABLE_NAME = {table}) r ON r.CONSTRAINT_NAME = k.CONSTRAINT_NAME"
             f" WHERE k.TABLE_SCHEMA = {own} AND k.TABLE_NAME = {table} AND k.CONSTRAINT_SCHEMA = {own}"
-            f" AND r.CONSTRAINT_SCHEMA = {own} AND r.TABLE_NAME = {table}"
             f" AND {named} AND k.REFERENCED_TABLE_SCHEMA = {schema}"
             f" AND k.REFERENCED_TABLE_NAME = {self._literal(parent.name)}"
             f" AND {_rule('r.DELETE_RULE', on_delete)} AND {_rule('r.UPDATE_RULE', on_update)}"
