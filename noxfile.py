@@ -159,6 +159,14 @@ def jupyterhub(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def interruptions(session: nox.Session) -> None:
+    """Kill and cut off runs at every moment there is, on every database: an hour or more."""
+    install_for_tests(session)
+    every = {"EMC_ALL_MOMENTS": "1"}
+    session.run("pytest", "tests/lifecycle/test_interruptions.py", *session.posargs, env=every)
+
+
+@nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Run one benchmark: `nox -s bench -- NAME [ARGUMENTS]`."""
     name, *arguments = session.posargs or session.error("which one? nox -s bench -- NAME")

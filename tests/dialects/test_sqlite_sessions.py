@@ -119,7 +119,10 @@ def test_a_connection_goes_back_as_it_came(engine: Engine, transaction: Transact
 
 def test_no_session_locks_tables(engine: Engine) -> None:
     """What would work under locked tables is refused, rather than run in a session that locks nothing."""
-    with pytest.raises(ValueError, match="locked"), SQLITE.open(engine, Transaction.LOCKED, LockPolicy.SHORT, 1):
+    with (
+        pytest.raises(ValueError, match="locked"),
+        SQLITE.open(engine, Transaction.LOCKED, LockPolicy.SHORT, 1),
+    ):
         pytest.fail("it was opened")
 
 
