@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 
@@ -54,19 +55,24 @@ def contract(
     """
     overrides = dict(overrides or {})
     dialect = reach(engine)
-    with planned(upgrade, engine, dialect) as (connection, derived):
+
+    def scope_of(plan: Plan) -> Scope:
+        return Scope(plan, dialect, old_code_gone, soak)
+
+    def look(connection: Connection, derived: Plan) -> tuple[PhaseReport, bool]:
         check_names(only, derived.names)
         _check_overrides(overrides, derived)
-        scope = Scope(derived, dialect, old_code_gone, soak)
-        passed, blocked = _sort(derived, connection, scope, overrides, only)
+        passed, blocked = _sort(derived, connection, scope_of(derived), overrides, only)
         steps = tuple(step for step in derived.contract if not only or step.id in only)
-        left = standing(derived.situation.live)
-        if dry_run or not (steps or left):
-            return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run)
-        demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
-    if not (passed or left) and not old_code_gone:
+        if passed and not dry_run:
+            demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
+        may_write = bool(passed or standing(derived.situation.live) or (steps and old_code_gone))
+        return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run), may_write
+
+    foreseen, may_write = planned(upgrade, engine, dialect, look)
+    if dry_run or not may_write:
         # Nothing would be written but the lease; explain without leaving a trace.
-        return PhaseReport(Phase.CONTRACT, steps, blocked=blocked)
+        return foreseen
     with acquire(engine, dialect, command="emc contract") as lease:
         _note_words(engine, dialect, lease, upgrade, old_code_gone, overrides)
         course = Course(
@@ -75,7 +81,7 @@ def contract(
             upgrade,
             lease,
             overrides,
-            lambda plan: Scope(plan, dialect, old_code_gone, soak),
+            scope_of,
             retry or RetryPolicy(),
             report,
         )
@@ -86,44 +92,53 @@ def contract(
         while True:
             # Each unit is planned and judged afresh: what ran before it may have made it possible (a foreign key needs
             # its unique key), or taken away what a data migration, and so a gate, asks about.
-            with planned(upgrade, engine, dialect) as (connection, derived):
-                scope = course.scope(derived)
-                passed, blocked = _sort(derived, connection, scope, overrides, only)
-                ready = [
-                    unit
-                    for unit in units(render(dialect, passed, derived.situation))
-                    if not all(step.id in tried for step in unit)
-                ]
-                is_guarded = bool(ready) and guarded(ready[0], connection, scope, overrides) is not None
-            if not ready:
+            ready = planned(upgrade, engine, dialect, partial(_next_unit, course, only, tried))
+            if ready is None:
                 break
-            tried |= {step.id for step in ready[0]}
-            verdicts = run_guarded(course, ready[0]) if is_guarded else _run(course, scope, ready[0])
+            unit, scope, is_guarded = ready
+            tried |= {step.id for step in unit}
+            verdicts = run_guarded(course, unit) if is_guarded else _run(course, scope, unit)
             if verdicts:
-                shut |= {step.id: verdicts for step in ready[0]}
+                shut |= {step.id: verdicts for step in unit}
             else:
-                done += [step.id for step in ready[0] if step.id not in done]
-        with planned(upgrade, engine, dialect) as (connection, derived):
-            scope = course.scope(derived)
-            _, blocked = _sort(derived, connection, scope, overrides, only)
+                done += [step.id for step in unit if step.id not in done]
+
+        def look_back(connection: Connection, derived: Plan) -> tuple[Plan, tuple[Blocked, ...]]:
+            return derived, _sort(derived, connection, scope_of(derived), overrides, only)[1]
+
+        derived, blocked = planned(upgrade, engine, dialect, look_back)
         # After the last look: what is noted down here opens gates for the next run, not for this one.
         with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
-            watch([step.operation for step in derived.contract], connection, scope)
+            watch([step.operation for step in derived.contract], connection, scope_of(derived))
         return PhaseReport(
-            Phase.CONTRACT, steps, tuple(done), (*blocked, *_open_again(derived, blocked, shut))
+            Phase.CONTRACT, foreseen.steps, tuple(done), (*blocked, *_open_again(derived, blocked, shut))
         )
 
 
 def _clear(course: Course, only: Sequence[str]) -> None:
     """Take away the guards that an interrupted run left and that nothing which is about to run needs."""
-    with planned(course.upgrade, course.engine, course.dialect) as (connection, derived):
+
+    def look(connection: Connection, derived: Plan) -> list[Step]:
         if not standing(derived.situation.live):
-            return
+            return []
         passed, _ = _sort(derived, connection, course.scope(derived), course.overrides, only)
-        steps = lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
-    for step in steps:
+        return lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
+
+    for step in planned(course.upgrade, course.engine, course.dialect, look):
         course.run([step])
+
+
+def _next_unit(
+    course: Course, only: Sequence[str], tried: Collection[str], connection: Connection, derived: Plan
+) -> tuple[tuple[Step, ...], Scope, bool] | None:
+    """What to run next, and whether it needs guards; ``None`` when all that may run was *tried*."""
+    scope = course.scope(derived)
+    passed, _ = _sort(derived, connection, scope, course.overrides, only)
+    for unit in units(render(course.dialect, passed, derived.situation)):
+        if not all(step.id in tried for step in unit):
+            return unit, scope, guarded(unit, connection, scope, course.overrides) is not None
+    return None
 
 
 def _run(course: Course, scope: Scope, unit: tuple[Step, ...]) -> tuple[Verdict, ...]:

@@ -43,18 +43,23 @@ def expand(
     :raises EmcError: whatever :func:`emc.plan` raises.
     """
     dialect = reach(engine, may_create=not dry_run)
-    with planned(upgrade, engine, dialect) as (connection, derived):
+
+    def look(connection: Connection, derived: Plan) -> tuple[tuple[Step, ...], bool]:
         check_names(only, derived.names)
         steps = _chosen(derived, dialect, only)
         retiring = [step.operation for step in derived.contract]
-        unwatched = is_unwatched(retiring, connection, Scope(derived, dialect))
-        if dry_run or not (steps or unwatched):
-            return PhaseReport(Phase.EXPAND, steps, dry_run=dry_run)
-        demand_privileges(dialect, connection, steps)
+        idle = not steps and not is_unwatched(retiring, connection, Scope(derived, dialect))
+        if not (dry_run or idle):
+            demand_privileges(dialect, connection, steps)
+        return steps, idle
+
+    steps, idle = planned(upgrade, engine, dialect, look)
+    if dry_run or idle:
+        return PhaseReport(Phase.EXPAND, steps, dry_run=dry_run)
     with acquire(engine, dialect, command="emc expand") as lease:
         # Another runner may have been at work until a moment ago.
-        with planned(upgrade, engine, dialect) as (_, derived):
-            steps = _chosen(derived, dialect, only)
+        derived = planned(upgrade, engine, dialect, lambda _, derived: derived)
+        steps = _chosen(derived, dialect, only)
         done: list[str] = []
         for unit in units(steps):
             run_unit(

@@ -10,6 +10,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -107,8 +108,7 @@ def run_guarded(course: Course, unit: Sequence[Step]) -> tuple[Verdict, ...]:
     """
     ids = frozenset(step.id for step in unit)
     for _ in range(_ROUNDS):
-        with course.dialect.reading(course.engine) as connection:
-            now = _now(course, ids, connection)
+        now = course.dialect.ask(course.engine, partial(_now, course, ids))
         if now is None:
             return ()
         try:
@@ -150,8 +150,9 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
     except StatementFailedError as error:
         if error.statement not in guarding.confirming:
             raise
-        with course.dialect.reading(course.engine) as connection:
-            gone = fallen(connection, now.scope, guarding.guards)
+        gone = course.dialect.ask(
+            course.engine, lambda connection: fallen(connection, now.scope, guarding.guards)
+        )
         if not gone:
             raise
         return tuple(unguarded(gone, proofs))
@@ -236,8 +237,7 @@ def lift(course: Course, guards: Sequence[Guard], retry: RetryPolicy | None = No
     """Take away those of *guards* that stand."""
     ours = {(guard.key, guard.name) for guard in guards}
     schemas = sorted({guard.key.schema for guard in guards}, key=lambda schema: schema or "")
-    with course.dialect.reading(course.engine) as connection:
-        live = course.dialect.read(connection, schemas)
+    live = course.dialect.ask(course.engine, lambda connection: course.dialect.read(connection, schemas))
     for step in _lifting(course.dialect, live, [one for one in standing(live) if one in ours]):
         course.run([step], retry=retry)
 

@@ -10,6 +10,7 @@ from emc.commands.guarding import standing
 from emc.commands.plainly import plainly
 from emc.commands.results import PlanReport, StatusReport, WorkStatus
 from emc.commands.session import planned, reach
+from emc.dialects import Dialect
 from emc.gates import Scope, judge
 from emc.planning import Plan
 from emc.state import ledger
@@ -31,10 +32,9 @@ def plan(upgrade: Upgrade, engine: Engine) -> PlanReport:
     :raises DatabaseUnavailableError: the database cannot be reached.
     """
     dialect = reach(engine)
-    with planned(upgrade, engine, dialect) as (connection, derived):
-        scope = Scope(derived, dialect)
-        verdicts = {step.id: judge(step.operation, connection, scope) for step in derived.contract}
-        return PlanReport(derived, verdicts)
+    return planned(
+        upgrade, engine, dialect, lambda connection, derived: _judged(connection, derived, dialect)
+    )
 
 
 @plainly
@@ -46,15 +46,16 @@ def status(upgrade: Upgrade, engine: Engine) -> StatusReport:
     :raises EmcError: as :func:`plan`.
     """
     dialect = reach(engine)
-    with planned(upgrade, engine, dialect) as (connection, derived):
-        scope = Scope(derived, dialect)
-        verdicts = {step.id: judge(step.operation, connection, scope) for step in derived.contract}
+
+    def look(connection: Connection, derived: Plan) -> StatusReport:
         work = tuple(_work_status(connection, one) for one in derived.all_work.values())
         held = holder(connection)
         running = None
         if held is not None and held.expires_at > dialect.now(connection):
             running = f"{held.runner} runs {held.command} since {held.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
-        return StatusReport(PlanReport(derived, verdicts), work, running, _next(derived))
+        return StatusReport(_judged(connection, derived, dialect), work, running, _next(derived))
+
+    return planned(upgrade, engine, dialect, look)
 
 
 @plainly
@@ -65,8 +66,14 @@ def history(engine: Engine, *, limit: int | None = None) -> tuple[ledger.Entry, 
     :raises DatabaseUnavailableError: the database cannot be reached.
     """
     dialect = reach(engine)
-    with dialect.reading(engine) as connection:
-        return ledger.entries(connection, limit=limit)
+    return dialect.ask(engine, lambda connection: ledger.entries(connection, limit=limit))
+
+
+def _judged(connection: Connection, derived: Plan, dialect: Dialect) -> PlanReport:
+    scope = Scope(derived, dialect)
+    return PlanReport(
+        derived, {step.id: judge(step.operation, connection, scope) for step in derived.contract}
+    )
 
 
 def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:

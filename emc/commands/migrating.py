@@ -47,9 +47,9 @@ def migrate(
     :raises EmcError: whatever :func:`emc.plan` and :func:`emc.data.run` raise.
     """
     dialect = reach(engine)
-    with planned(upgrade, engine, dialect) as (_, derived):
-        check_names(only, derived.all_work)
-        todo = _todo(derived, only)
+    derived = planned(upgrade, engine, dialect, lambda _, derived: derived)
+    check_names(only, derived.all_work)
+    todo = _todo(derived, only)
     if dry_run:
         return MigrateReport(tuple(_untouched(one) for one in todo), ExitCode.DONE, dry_run=True)
     if not todo:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -21,6 +21,8 @@ from emc.execute import StepEvent, first_line
 from emc.planning import Plan, derive
 from emc.steps import Step
 from emc.upgrade import Upgrade
+
+_T = TypeVar("_T")
 
 Report = Callable[[StepEvent], None]
 """Hears what happens to each step."""
@@ -69,11 +71,9 @@ def reach(engine: Engine, *, may_create: bool = False) -> Dialect:
     ) from cause
 
 
-@contextmanager
-def planned(upgrade: Upgrade, engine: Engine, dialect: Dialect) -> Iterator[tuple[Connection, Plan]]:
-    """A connection for reading, and the plan as of now."""
-    with dialect.reading(engine) as connection:
-        yield connection, derive(connection, upgrade, dialect)
+def planned(upgrade: Upgrade, engine: Engine, dialect: Dialect, look: Callable[[Connection, Plan], _T]) -> _T:
+    """What *look* sees in the plan as of now and, by the same snapshot, in the database; it only reads."""
+    return dialect.ask(engine, lambda connection: look(connection, derive(connection, upgrade, dialect)))
 
 
 def check_names(only: Sequence[str], known: Iterable[str]) -> None:

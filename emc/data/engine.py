@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -58,8 +59,7 @@ def run(
     if isinstance(work, NotReady) or blocked is not None:
         assert blocked is not None
         return blocked
-    with dialect.reading(engine) as connection:
-        is_done = not anything_left(connection, work)
+    is_done = not dialect.ask(engine, lambda connection: anything_left(connection, work))
     batches = Batches(engine, dialect, work, lease, batch or BatchPolicy())
     if is_done:
         batches.close()
@@ -125,9 +125,8 @@ def _blocked(
             )
         if isinstance(first, NotReady):
             return because(f"it waits for {name}: {first.reason}", first.remedy)
-        with dialect.reading(engine) as connection:
-            if anything_left(connection, first):
-                return because(f"it waits for {name}, which has rows left", f"run emc migrate --only {name}")
+        if dialect.ask(engine, partial(anything_left, work=first)):
+            return because(f"it waits for {name}, which has rows left", f"run emc migrate --only {name}")
     return None
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import abc
 import datetime as dt
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -37,6 +37,11 @@ from emc.operations import Operation
 from emc.schema import LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 from emc.work.uniqueness import Uniqueness, uniqueness
+
+_T = TypeVar("_T")
+
+_SNAPSHOTS = 5
+"""How many snapshots are taken for one question that others' DDL keeps from being answered."""
 
 
 class Failure(enum.Enum):
@@ -144,6 +149,24 @@ class Dialect(abc.ABC):
                 yield connection
             finally:
                 connection.rollback()
+
+    def ask(self, engine: Engine, question: Callable[[Connection], _T]) -> _T:
+        """What *question*, which only reads, finds in one consistent snapshot.
+
+        It is asked again in a fresh one where DDL of another session got in its way: a snapshot cannot see into a table
+        that was made or rebuilt after it (MariaDB: error 1412).
+
+        :param question: given the connection of :meth:`reading`; may run several times.
+        """
+        for _ in range(_SNAPSHOTS - 1):
+            try:
+                with self.reading(engine) as connection:
+                    return question(connection)
+            except DBAPIError as error:
+                if self.failure(error) is not Failure.LOCKED:
+                    raise
+        with self.reading(engine) as connection:
+            return question(connection)
 
     @abc.abstractmethod
     def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:

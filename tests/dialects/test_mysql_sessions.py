@@ -247,6 +247,29 @@ def test_a_snapshot_is_of_one_moment(database: sa.Engine) -> None:
         assert connection.scalar(count) == 2
 
 
+@pytest.mark.parametrize("spoilt", [1, 4, 5])
+def test_a_question_is_asked_again_where_ddl_outdated_its_snapshot(database: sa.Engine, spoilt: int) -> None:
+    """What was made or rebuilt after the snapshot is seen by the next one; the fifth in a row is the last."""
+    asked: list[int] = []
+
+    def question(connection: sa.Connection) -> int:
+        asked.append(len(asked))
+        if len(asked) <= spoilt:
+            with database.begin() as other:
+                other.exec_driver_sql(f"CREATE TABLE made_{len(asked)} (id INT) SELECT {len(asked)} AS id")
+        last = min(len(asked), spoilt)
+        return int(connection.exec_driver_sql(f"SELECT id FROM made_{last}").scalar_one())
+
+    if spoilt < 5:
+        assert DIALECT.ask(database, question) == spoilt
+        assert len(asked) == spoilt + 1
+    else:
+        with pytest.raises(OperationalError) as caught:
+            DIALECT.ask(database, question)
+        assert DIALECT.failure(caught.value) is Failure.LOCKED
+        assert len(asked) == spoilt
+
+
 def test_a_reading_is_in_nobodys_way(database: sa.Engine) -> None:
     """DDL need not wait for a plan that is being made: what was read is locked no longer than the query took."""
     with DIALECT.reading(database) as connection, DIALECT.open(database, AUTOCOMMIT, SHORT, 0.0) as other:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -161,7 +162,8 @@ def test_a_drop_that_nobody_disturbs(engine: Engine) -> None:
     assert report.done == ("drop-column:users.a",)
     assert report.exit_code is ExitCode.DONE
     order = [word for one in sent for word in (GUARD, PROOF, LOCK, UNGUARD, DROP) if one.startswith(word)]
-    assert order == [GUARD, GUARD, PROOF, LOCK, UNGUARD, UNGUARD, DROP]
+    # Each may be sent more than once: InnoDB's own threads hold a table now and then, and NOWAIT is refused then.
+    assert [word for word, _ in groupby(order)] == [GUARD, PROOF, LOCK, UNGUARD, DROP]
     assert live(engine).guards == {}
     assert emc.plan(retiring(), engine).is_empty
     (done,) = (
