@@ -12,7 +12,16 @@ from sqlalchemy.types import UserDefinedType
 
 from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.postgresql import constraints, guards, limits, reading, recipes, sessions, spelling
+from emc.dialects.postgresql import (
+    constraints,
+    guards,
+    limits,
+    privileges,
+    reading,
+    recipes,
+    sessions,
+    spelling,
+)
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
 from emc.errors import Refusal
@@ -170,7 +179,7 @@ class PostgreSQL(Dialect):
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """What the role of *connection* lacks to run *steps*."""
-        return limits.missing_privileges(connection, steps)
+        return privileges.missing(connection, steps)
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 
