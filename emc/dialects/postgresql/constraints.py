@@ -31,7 +31,7 @@ from emc.dialects.postgresql.rendering import (
     validate,
 )
 from emc.names import ElementKind, TableKey
-from emc.operations import beside_name
+from emc.operations import SPELLED_DEFINITION, beside_name
 from emc.steps import Hazard, LockPolicy, Step, Transaction
 
 _BUILT: Mapping[str, Any] = {"transaction": Transaction.AUTOCOMMIT, "locks": LockPolicy.WEAK}
@@ -46,11 +46,12 @@ def create_index(ground: Ground) -> Step:
     index = ground.directive.to_index()
     _complete(index)
     name = str(final_name(index))
-    probe = probes.index(ground.key, name, bool(index.unique), _elements(index))
+    shown = _shown(ground.directive)
+    probe = probes.index(ground.key, name, bool(index.unique), _elements(index), shown=shown)
     if ground.is_new or ground.is_partitioned:
         return _plainly(ground, [_create(index, concurrently=False)], probe)
     return ground.step(
-        _build(ground, index, name),
+        _build(ground, index, name, shown),
         probe,
         Hazard.SCANS_TABLE,
         Hazard.LONG_RUNNING,
@@ -73,13 +74,9 @@ def replace_index(ground: Ground) -> Step:
     index = directive.create.to_index()
     _complete(index)
     name = str(final_name(index))
-    probe = probes.index(
-        ground.key,
-        name,
-        bool(index.unique),
-        _elements(index),
-        was=ground.definition(ElementKind.INDEX, directive.drop.index_name),
-    )
+    shown = _shown(directive.create)
+    was = ground.definition(ElementKind.INDEX, directive.drop.index_name)
+    probe = probes.index(ground.key, name, bool(index.unique), _elements(index), was=was, shown=shown)
     if ground.is_partitioned:
         swap = [_drop(ground.key, directive.drop.index_name, concurrently=False)]
         return _plainly(ground, [atomic([*swap, _create(index, concurrently=False)])], probe)
@@ -90,7 +87,7 @@ def replace_index(ground: Ground) -> Step:
         f"ALTER INDEX {qualified(ground.key.schema, beside)} RENAME TO {identifier(name)}",
     ]
     return ground.step(
-        [*_build(ground, index, beside), atomic(swap)],
+        [*_build(ground, index, beside, shown), atomic(swap)],
         probe,
         Hazard.EXCLUSIVE_LOCK,
         Hazard.SCANS_TABLE,
@@ -99,14 +96,25 @@ def replace_index(ground: Ground) -> Step:
     )
 
 
-def _build(ground: Ground, index: Index, name: str) -> list[str]:
-    """What is left to do until *index* is there under *name*: nothing, if it is there already."""
+def _shown(directive: Any) -> str | None:
+    """How the server would show what *directive* makes, where that is known."""
+    # A directive made by hand has no dictionary there.
+    shown: str | None = (directive.info or {}).get(SPELLED_DEFINITION)
+    return shown
+
+
+def _build(ground: Ground, index: Index, name: str, shown: str | None = None) -> list[str]:
+    """What is left to do until *index* is there under *name*: nothing, if it is there already.
+
+    :param shown: how the server would show it; ``None``: nobody knows.
+    """
     if ground.is_unfinished(name):
         return [_drop(ground.key, name), _create(index, concurrently=True)]
     found = [one for one in (ground.table.indexes if ground.table else ()) if one["name"] == name]
     if not found:
         return [_create(index, concurrently=True)]
-    if is_same_index(index, found[0]):
+    there = ground.definition(ElementKind.INDEX, name)
+    if there == shown if shown is not None else is_same_index(index, found[0]):
         return []
     # What stands there under our own name was built for models that have changed since.
     return [_drop(ground.key, name), _create(index, concurrently=True)]
