@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Self
 
 import click
 
 from emc import commands
+from emc.cli.bars import Statement
 from emc.cli.options import Session, command, duration
 from emc.cli.stopping import interrupt_on_signals
 from emc.cli.terminal import Terminal
@@ -31,8 +33,7 @@ def expand(session: Session, *, only: tuple[str, ...], dry_run: bool) -> ExitCod
     Exit code: 0 done or nothing to do; 2 error; 4 a lock was not to be had in time; 5 interrupted. What was done is
     kept, and running the command again goes on from there.
     """
-    live = _Live(session.terminal)
-    with interrupt_on_signals():
+    with interrupt_on_signals(), _Live(session.terminal) as live:
         report = commands.expand(
             session.upgrade, session.engine, only=only, dry_run=dry_run, report=live.hear
         )
@@ -78,8 +79,7 @@ def contract(
             f"{len(override)} --override and {len(reason)} --reason: give one reason for each, or one for all."
         )
     reasons = reason if len(reason) == len(override) else reason * len(override)
-    live = _Live(session.terminal)
-    with interrupt_on_signals():
+    with interrupt_on_signals(), _Live(session.terminal) as live:
         report = commands.contract(
             session.upgrade,
             session.engine,
@@ -114,13 +114,24 @@ def _end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
 
 
 class _Live:
-    """One line for whatever happens to a step."""
+    """One line for whatever happens to a step, and a bar for what takes long, while the block runs."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
+        self.statement = Statement(terminal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.statement.end()
 
     def hear(self, event: StepEvent) -> None:
         """Say it."""
+        if event.state is StepState.RUNNING:
+            self.statement.hear(event)
+            return
+        self.statement.end()
         step = event.step.id
         if event.state is StepState.STARTED:
             if event.attempt == 1:

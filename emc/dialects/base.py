@@ -71,6 +71,22 @@ class Blocker:
     """Whether it is known to hold a lock of the table; otherwise the database does not tell, and it may."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a server is with a statement that takes long."""
+
+    doing: str
+    """What it does, in its own words where it has some: ``building index: scanning table``."""
+    done: int | None = None
+    """How much of it is done; ``None`` where the server does not tell."""
+    total: int = 0
+    """How much there is to do; 0 where the server does not tell."""
+    unit: str = ""
+    """What ``done`` and ``total`` count: blocks, rows, transactions."""
+    waits_for: tuple[Blocker, ...] = ()
+    """The sessions that have to end, or to give up a lock, before it goes on."""
+
+
 class CannotSpellError(Exception):
     """The server does not let us create anything, so its spelling of the models cannot be had."""
 
@@ -182,6 +198,17 @@ class Dialect(abc.ABC):
 
     def now(self, connection: Connection) -> dt.datetime:
         """The server's clock, in UTC: hosts whose own clocks differ agree on it."""
+    def session(self, connection: Connection) -> str | None:
+        """What :meth:`progress` knows the session of *connection* by; ``None`` where the server tells no progress."""
+        return None
+
+    def progress(self, connection: Connection, session: str, key: TableKey) -> Progress | None:
+        """How far *session* is with the statement about table *key* that it has sent; ``None`` if none is under way.
+
+        :param connection: another one, that commits by itself.
+        """
+        return None
+
         now: dt.datetime = connection.execute(select(func.current_timestamp())).scalar_one()
         return now.replace(tzinfo=dt.UTC) if now.tzinfo is None else now.astimezone(dt.UTC)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -18,6 +18,7 @@ from emc.execute.notes import Notes
 from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError
 from emc.execute.patience import Patience
 from emc.execute.retry import RetryPolicy
+from emc.execute.watching import watched
 from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
 from emc.state.lease import Lease
@@ -288,8 +289,16 @@ class Attempts:
         builds = one.policy is LockPolicy.WEAK and self.dialect.builds_end_locked
         self.building_since = self.retry.clock() if builds else None
         # As it is: neither % nor : in a literal or an operator may be taken for a parameter.
-        connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
+        with self.watched(connection, one):
+            connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
         self.building_since = None
+
+    def watched(self, connection: Connection, one: Statement) -> AbstractContextManager[None]:
+        """Tell how far *one* is, if it may take long."""
+        if one.policy is not LockPolicy.WEAK:
+            return nullcontext()
+        attempt = self.patience.attempt
+        return watched(self.engine, self.dialect, connection, one.step, attempt, self.retry, self.report)
 
     def other_way(self, connection: Connection, one: Statement) -> Statement | None:
         """Send *one*, and answer what to send in its place where the server cannot do it that way."""

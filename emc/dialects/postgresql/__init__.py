@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
 
 from emc.claims import Claim, Guarding
-from emc.dialects.base import Blocker, Dialect, Failure
+from emc.dialects.base import Blocker, Dialect, Failure, Progress
 from emc.dialects.postgresql import (
     constraints,
     guards,
@@ -20,6 +20,7 @@ from emc.dialects.postgresql import (
     reading,
     recipes,
     sessions,
+    progress,
     spelling,
 )
 from emc.dialects.postgresql.ground import Ground
@@ -123,6 +124,14 @@ class PostgreSQL(Dialect):
     # -- reading ------------------------------------------------------------------------------------------------
 
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
+    def session(self, connection: Connection) -> str | None:
+        """Its process on the server."""
+        return progress.session(connection)
+
+    def progress(self, connection: Connection, session: str, key: TableKey) -> Progress | None:
+        """By the server's view of index builds; it has none of validations, which only show that they run."""
+        return progress.progress(connection, session, key)
+
         """Everything that can be known about the tables of *schemas*.
 
         Takes at most eight queries, and one more per further schema.
