@@ -34,7 +34,7 @@ from emc.errors import Refusal
 from emc.fit import Fit, fit, misfits
 from emc.names import Element, TableKey
 from emc.operations import Operation
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import Dependent, LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 from emc.work.uniqueness import Uniqueness, uniqueness
 
@@ -272,6 +272,17 @@ class Dialect(abc.ABC):
         :param operations: all of its phase, in their order: what one of them takes away is in nobody's way.
         """
         return None
+
+    def dependents(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation]
+    ) -> Sequence[Dependent]:
+        """What hangs on what *operation* takes away, and goes neither by itself nor with *operations*.
+
+        Empty too where :meth:`refuse` has said it already.
+
+        :param operations: all of the plan, whatever their phase.
+        """
+        return ()
 
     @abc.abstractmethod
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:

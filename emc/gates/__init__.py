@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from emc.claims import Claim, Proof
 from emc.gates.base import Gate, Scope, Verdict
+from emc.gates.dependents import NothingHangs
 from emc.gates.duplicates import NoConflicts, NoDuplicates
 from emc.gates.people import (
     DataElsewhere,
@@ -53,6 +54,19 @@ _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.DROP_FOREIGN_KEY: (Soaked,),
     Kind.DROP_CHECK: (Soaked,),
 }
+_TAKING_AWAY = frozenset(
+    {
+        Kind.DROP_COLUMN,
+        Kind.DROP_TABLE,
+        Kind.DROP_INDEX,
+        Kind.DROP_UNIQUE,
+        Kind.DROP_EXCLUSION,
+        Kind.DROP_ENUM,
+        Kind.REMOVE_ENUM_VALUE,
+        Kind.REPLACE_INDEX,
+        Kind.REPLACE_CONSTRAINT,
+    }
+)
 _REPLACED: Mapping[ElementKind, tuple[Callable[[Operation], Gate], ...]] = {
     ElementKind.UNIQUE: (NoDuplicates,),
     ElementKind.CHECK: (NoViolations,),
@@ -72,7 +86,8 @@ def gates_of(operation: Operation) -> tuple[Gate, ...]:
         own = (NoDuplicates,) if operation.directive.create.unique else ()  # type: ignore[attr-defined]
     else:
         own = _OWN[operation.kind]
-    return (ExpandDone(operation), *(make(operation) for make in own), OldCodeGone(operation))
+    hangs = (NothingHangs(operation),) if operation.kind in _TAKING_AWAY else ()
+    return (ExpandDone(operation), *(make(operation) for make in own), *hangs, OldCodeGone(operation))
 
 
 def judge(
@@ -89,6 +104,8 @@ def judge(
     """
     verdicts = []
     for gate in gates_of(operation):
+        if not gate.concerns(scope):
+            continue
         own = [proof for proof in proofs if proof.claim.gate == gate.name]
         verdict = gate.proved(own) if own else gate.evaluate(connection, scope)
         if verdict.open and not own:
@@ -159,7 +176,8 @@ def watch(operations: Sequence[Operation], connection: Connection, scope: Scope)
                 _watch_index(gate, connection, scope)
         soaking = [gate for gate in gates if isinstance(gate, Soaked) and required_soak(gate, scope)]
         for gate in soaking:
-            others = [one.evaluate(connection, scope) for one in gates if one not in soaking]
+            asked = [one for one in gates if one not in soaking and one.concerns(scope)]
+            others = [one.evaluate(connection, scope) for one in asked]
             if all(verdict.open for verdict in others):
                 observe(connection, first_open(gate), {})
             else:

@@ -217,30 +217,6 @@ def test_an_unknown_size_is_a_big_one() -> None:
     assert POSTGRESQL.refuse(costly, live) is not None
 
 
-def test_what_hangs_on_a_column_is_named_with_its_remedy(database: sa.Engine) -> None:
-    """The remedy of the refusal, run as it stands, lets the drop through."""
-    send(
-        database,
-        'CREATE TABLE "Users" (id int PRIMARY KEY, a int, d int GENERATED ALWAYS AS (a) STORED)',
-        'CREATE VIEW "Active Users" AS SELECT a FROM "Users"',
-        'CREATE MATERIALIZED VIEW m AS SELECT a FROM "Users"',
-        'CREATE POLICY p ON "Users" USING (a > 0)',
-        "CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
-        'CREATE TRIGGER t BEFORE UPDATE OF a ON "Users" FOR EACH ROW EXECUTE FUNCTION tf()',
-        'CREATE TRIGGER emc_t BEFORE UPDATE ON "Users" FOR EACH ROW EXECUTE FUNCTION tf()',
-        'CREATE PUBLICATION pub FOR TABLE "Users" (id, a)',
-    )
-    one = operation(Kind.DROP_COLUMN, ops.DropColumnOp("Users", "a"), Element(ElementKind.COLUMN, KEY, "a"))
-    refusal = POSTGRESQL.refuse(one, read(database))
-    assert refusal is not None
-    assert 'view public."Active Users"' in refusal.reason
-    send(database, refusal.remedy.partition(": ")[2])
-    assert POSTGRESQL.refuse(one, read(database)) is None
-    its_step = step(one, read(database))
-    run(database, its_step)
-    assert holds(database, its_step)
-
-
 def test_labels_of_a_big_table_stay(database: sa.Engine) -> None:
     """Removing a label copies every table that uses the type: refused where one is big."""
     send(

@@ -14,6 +14,7 @@ from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure, Progress
 from emc.dialects.postgresql import (
     constraints,
+    dependents,
     guards,
     limits,
     privileges,
@@ -28,7 +29,7 @@ from emc.dialects.postgresql.naming import table_name
 from emc.errors import Refusal
 from emc.names import Element, TableKey
 from emc.operations import Kind, Operation
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import Dependent, LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 
 __all__ = ["PostgreSQL"]
@@ -134,7 +135,7 @@ class PostgreSQL(Dialect):
 
         """Everything that can be known about the tables of *schemas*.
 
-        Takes at most eight queries, and one more per further schema.
+        Takes at most ten queries, and one more per further schema.
         """
         return reading.read(connection, schemas)
 
@@ -157,6 +158,12 @@ class PostgreSQL(Dialect):
     ) -> Refusal | None:
         """Why *operation* would stall or break a running system; ``None`` when it would not."""
         return limits.refuse(Ground(operation, live))
+
+    def dependents(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation]
+    ) -> Sequence[Dependent]:
+        """What would stop the server, and functions whose text speaks of what goes."""
+        return dependents.in_the_way(Ground(operation, live, operations))
 
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """*operations* of one phase as PostgreSQL runs them: one step each, each a unit of its own."""

@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Column, Enum
 from sqlalchemy.types import TypeEngine
 
+from emc.dialects.postgresql.dependents import refuse_type
 from emc.dialects.postgresql.ground import SMALL, Ground
 from emc.dialects.postgresql.kinship import columns_of_enum
-from emc.dialects.postgresql.naming import DIALECT, table_name
+from emc.dialects.postgresql.naming import DIALECT
 from emc.dialects.postgresql.rendering import type_text
 from emc.errors import Refusal
-from emc.names import ElementKind, TableKey, is_own
+from emc.names import ElementKind
 from emc.operations import Kind
 
 _TYPE = re.compile(r"([A-Za-z ]+?)\s*(?:\(([\d, ]+)\))?( WITH(?:OUT)? TIME ZONE)?")
@@ -103,11 +104,7 @@ def rewrites(column: Column[Any]) -> bool:
 def refuse(ground: Ground) -> Refusal | None:
     """Why the operation would stall or break a running system; ``None`` when it would not."""
     kind = ground.operation.kind
-    if kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE, Kind.ALTER_TYPE):
-        refusal = _hangs_on(ground)
-        if refusal is not None:
-            return refusal
-    if kind == Kind.ALTER_TYPE and (refusal := _enumerating(ground)) is not None:
+    if kind == Kind.ALTER_TYPE and (refusal := refuse_type(ground) or _enumerating(ground)) is not None:
         return refusal
     if ground.operation.allowed is None and (refusal := _costs(ground)) is not None:
         allow = f'upgrade.allow("{ground.operation.id}", reason="who agreed, and when it runs")'
@@ -147,38 +144,6 @@ def _costs(ground: Ground) -> Refusal | None:
             "attach them (ALTER INDEX … ATTACH PARTITION); emc then finds it there.",
         )
     return None
-
-
-def _hangs_on(ground: Ground) -> Refusal | None:
-    """Views and their like, which a drop without CASCADE and a change of type do not get past."""
-    column = None if ground.operation.kind == Kind.DROP_TABLE else ground.operation.element.name
-    found = [one for one in ground.live.dependents.get((ground.key, column), ()) if not _is_ours(one)]
-    if not found:
-        return None
-    statements = " ".join(f"{_drop_of(one, ground.key)};" for one in found)
-    return _refusal(
-        ground,
-        f"{', '.join(found)} would stop PostgreSQL from doing it, and emc never drops what nobody named",
-        f"Once nobody needs it: {statements}",
-    )
-
-
-def _is_ours(dependent: str) -> bool:
-    kind, _, rest = dependent.partition(" ")
-    return kind == "trigger" and is_own(rest.strip('"'))
-
-
-def _drop_of(dependent: str, key: TableKey) -> str:
-    kind, _, rest = dependent.partition(" ")
-    if kind == "column":
-        name, _, table = rest.partition(" of table ")
-        return f"ALTER TABLE {table} DROP COLUMN {name}"
-    if kind == "publication":
-        return f"ALTER PUBLICATION {rest} DROP TABLE {table_name(key)}"
-    for words in ("materialized view", kind):
-        if dependent.startswith(words):
-            return f"DROP {words.upper()} {dependent[len(words) + 1 :]}"
-    return f"DROP {dependent}"
 
 
 def _enumerating(ground: Ground) -> Refusal | None:
