@@ -234,24 +234,6 @@ def test_labels_of_a_big_table_stay(database: sa.Engine) -> None:
     assert "other" not in refusal.reason
 
 
-def test_partitioned_tables(database: sa.Engine) -> None:
-    """A small partitioned table gets its index plainly, and says that writers wait; a big one is refused."""
-    send(
-        database,
-        'CREATE TABLE "Users" (id int) PARTITION BY RANGE (id)',
-        'CREATE TABLE part PARTITION OF "Users" DEFAULT',
-    )
-    table = sa.Table("Users", sa.MetaData(), sa.Column("id", sa.Integer))
-    directive = ops.CreateIndexOp.from_index(sa.Index("ix", table.c.id))
-    one = operation(Kind.CREATE_INDEX, directive, Element(ElementKind.INDEX, KEY, "ix"))
-    assert POSTGRESQL.refuse(one, read(database)) is None
-    its_step = step(one, read(database))
-    assert Hazard.BLOCKS_WRITES in its_step.hazards
-    run(database, its_step)
-    assert holds(database, its_step)
-    assert POSTGRESQL.refuse(one, read(database, big=True)) is not None
-
-
 def test_new_tables_need_no_detours(database: sa.Engine) -> None:
     """Indexes and constraints of a table that the same operations create are added plainly, without a hazard."""
     send(database, "CREATE TABLE parent (id int PRIMARY KEY)")

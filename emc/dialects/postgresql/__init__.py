@@ -16,12 +16,13 @@ from emc.dialects.postgresql import (
     constraints,
     dependents,
     guards,
+    indexes,
     limits,
     privileges,
+    progress,
     reading,
     recipes,
     sessions,
-    progress,
     spelling,
 )
 from emc.dialects.postgresql.ground import Ground
@@ -49,9 +50,9 @@ _RECIPES: Mapping[str, Callable[[Ground], Step]] = {
     Kind.SET_DEFAULT: recipes.set_default,
     Kind.DROP_DEFAULT: recipes.drop_default,
     Kind.SET_COMMENT: recipes.set_comment,
-    Kind.CREATE_INDEX: constraints.create_index,
-    Kind.DROP_INDEX: constraints.drop_index,
-    Kind.REPLACE_INDEX: constraints.replace_index,
+    Kind.CREATE_INDEX: indexes.create_index,
+    Kind.DROP_INDEX: indexes.drop_index,
+    Kind.REPLACE_INDEX: indexes.replace_index,
     Kind.ADD_UNIQUE: constraints.add_unique,
     Kind.DROP_UNIQUE: constraints.drop,
     Kind.ADD_CHECK: constraints.add_checked,
@@ -118,13 +119,6 @@ class PostgreSQL(Dialect):
         """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
         return sessions.blockers(connection, keys)
 
-    def server_version(self, connection: Connection) -> str:
-        """The version, e.g. ``PostgreSQL 15.18``."""
-        return "PostgreSQL " + ".".join(str(part) for part in connection.dialect.server_version_info or ())
-
-    # -- reading ------------------------------------------------------------------------------------------------
-
-    def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
     def session(self, connection: Connection) -> str | None:
         """Its process on the server."""
         return progress.session(connection)
@@ -133,6 +127,13 @@ class PostgreSQL(Dialect):
         """By the server's view of index builds; it has none of validations, which only show that they run."""
         return progress.progress(connection, session, key)
 
+    def server_version(self, connection: Connection) -> str:
+        """The version, e.g. ``PostgreSQL 15.18``."""
+        return "PostgreSQL " + ".".join(str(part) for part in connection.dialect.server_version_info or ())
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
         """Everything that can be known about the tables of *schemas*.
 
         Takes at most ten queries, and one more per further schema.
@@ -200,11 +201,17 @@ class PostgreSQL(Dialect):
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 
     def index_scans(self, connection: Connection, index: Element) -> int | None:
-        """How often *index* was used since the statistics were reset; ``None`` if it is not there."""
+        """How often *index* was used since the statistics were reset; ``None`` if it is not there.
+
+        That of a partitioned table was used when that of a partition was.
+        """
         scans = connection.execute(
             text(
-                "SELECT idx_scan FROM pg_stat_user_indexes"
-                " WHERE relid = to_regclass(:name) AND indexrelname = :index"
+                "WITH RECURSIVE tree AS (SELECT i.indexrelid AS oid FROM pg_index i"
+                " JOIN pg_class c ON c.oid = i.indexrelid"
+                " WHERE i.indrelid = to_regclass(:name) AND c.relname = :index"
+                " UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN tree ON h.inhparent = tree.oid)"
+                " SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelid IN (SELECT oid FROM tree)"
             ),
             {"name": table_name(index.table), "index": index.name},
         ).scalar()

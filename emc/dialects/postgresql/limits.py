@@ -131,18 +131,6 @@ def _costs(ground: Ground) -> Refusal | None:
             "an exclusion constraint can only be added under a lock that stops every write while its index is built",
             "Add it in a maintenance window; emc then finds it there.",
         )
-    if ground.is_partitioned and kind in (
-        Kind.CREATE_INDEX,
-        Kind.REPLACE_INDEX,
-        Kind.ADD_UNIQUE,
-        Kind.ADD_FOREIGN_KEY,
-    ):
-        return _refusal(
-            ground,
-            "the table is partitioned, and PostgreSQL can only do this to all partitions at once while writers wait",
-            "Build it on each partition (CREATE INDEX CONCURRENTLY), then on the parent (CREATE INDEX … ON ONLY) and "
-            "attach them (ALTER INDEX … ATTACH PARTITION); emc then finds it there.",
-        )
     return None
 
 
