@@ -191,13 +191,6 @@ class Dialect(abc.ABC):
         """
         return
 
-    def server_version(self, connection: Connection) -> str:
-        """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
-        version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
-        return f"{self.name} {version}"
-
-    def now(self, connection: Connection) -> dt.datetime:
-        """The server's clock, in UTC: hosts whose own clocks differ agree on it."""
     def session(self, connection: Connection) -> str | None:
         """What :meth:`progress` knows the session of *connection* by; ``None`` where the server tells no progress."""
         return None
@@ -209,6 +202,13 @@ class Dialect(abc.ABC):
         """
         return None
 
+    def server_version(self, connection: Connection) -> str:
+        """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
+        version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+        return f"{self.name} {version}"
+
+    def now(self, connection: Connection) -> dt.datetime:
+        """The server's clock, in UTC: hosts whose own clocks differ agree on it."""
         now: dt.datetime = connection.execute(select(func.current_timestamp())).scalar_one()
         return now.replace(tzinfo=dt.UTC) if now.tzinfo is None else now.astimezone(dt.UTC)
 
