@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection
 
 from emc.claims import Claim, Proof
+from emc.dialects.base import Dialect
 from emc.gates.base import Gate, Scope, Verdict
 from emc.gates.dependents import NothingHangs
 from emc.gates.duplicates import NoConflicts, NoDuplicates
@@ -120,19 +121,22 @@ def _unless_it_cannot_be_guarded(
     verdict: Verdict, gate: Gate, connection: Connection, scope: Scope
 ) -> Verdict:
     """An answer that nothing could keep true until the operation has run is none."""
-    live = scope.plan.situation.live
-    if scope.dialect.transactional_ddl or not scope.dialect.guarded(gate.operation, live):
-        return verdict  # Whatever no guard keeps true is looked at in the transaction of the drop.
-    for claim in gate.claims(connection, scope):
-        reason = scope.dialect.cannot_guard(gate.operation, claim, live)
-        if reason is not None:
-            return gate.shut(
-                f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
-                "Write the condition so that it speaks of the columns of its row alone; or verify it by hand: "
-                f'emc contract --override {gate.name} --reason "how it was verified"',
-                predicate=str(claim.in_the_way),
-            )
-    return verdict
+    operation, dialect = gate.operation, scope.dialect
+    own = _guarded(gate, connection, scope)
+    claim, reason = _unguardable(operation, own, scope) or (None, None)
+    if claim is None or _looked_at_under_the_lock(operation, dialect):
+        return verdict
+    remedy = "Write the condition so that it speaks of the columns of its row alone; "
+    if dialect.transactional_ddl:
+        remedy += (
+            f"or let everybody wait while the rows of {claim.key} are looked at:"
+            f' upgrade.allow("{operation.id}", reason="who agreed, and when it runs"); '
+        )
+    return gate.shut(
+        f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
+        f'{remedy}or verify it by hand: emc contract --override {gate.name} --reason "how it was verified"',
+        predicate=str(claim.in_the_way),
+    )
 
 
 def claims(
@@ -142,18 +146,37 @@ def claims(
     overrides: Mapping[str, str] | None = None,
 ) -> tuple[Claim, ...]:
     """What the open gates of *operation* rest on and guards have to keep true; nothing of gates that are overridden."""
-    live = scope.plan.situation.live
-    if not scope.dialect.guarded(operation, live):
-        return ()
     found: list[Claim] = []
     for gate in gates_of(operation):
         if gate.name in (overrides or {}):
             continue
-        own = gate.claims(connection, scope)
-        reasons = (scope.dialect.cannot_guard(operation, claim, live) for claim in own)
-        if not (scope.dialect.transactional_ddl and any(reasons)):
+        own = _guarded(gate, connection, scope)
+        if not (_looked_at_under_the_lock(operation, scope.dialect) and _unguardable(operation, own, scope)):
             found += own
     return tuple(found)
+
+
+def _guarded(gate: Gate, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+    """What guards have to keep true of the answer of *gate*: all of it, or nothing."""
+    own, live = gate.claims(connection, scope), scope.plan.situation.live
+    return own if any(scope.dialect.guarded(gate.operation, claim, live) for claim in own) else ()
+
+
+def _unguardable(operation: Operation, own: Sequence[Claim], scope: Scope) -> tuple[Claim, str] | None:
+    """The first of the claims that nothing could keep true, and why."""
+    for claim in own:
+        reason = scope.dialect.cannot_guard(operation, claim, scope.plan.situation.live)
+        if reason is not None:
+            return claim, reason
+    return None
+
+
+def _looked_at_under_the_lock(operation: Operation, dialect: Dialect) -> bool:
+    """Whether what cannot be guarded is looked at in the transaction of the drop, however long that takes.
+
+    A person has to agree to that.
+    """
+    return dialect.transactional_ddl and operation.allowed is not None
 
 
 def is_unwatched(operations: Sequence[Operation], connection: Connection, scope: Scope) -> bool:

@@ -158,7 +158,7 @@ class MySQL(Dialect):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
         """See the base class. Sessions are in strict mode, so whatever reads all rows refuses those in the way."""
         return guards.guarded(operation, live)
 
