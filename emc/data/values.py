@@ -16,6 +16,8 @@ class Outcome(enum.StrEnum):
     """No row is left."""
     MORE = "more"
     """Rows are left: a limit was reached, or somebody asked to stop. Run it again to continue."""
+    OUTRUN = "outrun"
+    """Rows are left, and others come as fast as they are migrated. Run it again when nobody writes such rows."""
     STUCK = "stuck"
     """A whole pass took no row out of the condition, and rows are left."""
     FAILED = "failed"
