@@ -183,6 +183,14 @@ class Dialect(abc.ABC):
         """
         return ()
 
+    def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
+        """The sessions that build an index on table *key* at this moment.
+
+        The server goes on with a build whose emc was killed; what it has made so far looks like a leftover. Empty where
+        such a statement ends with its session.
+        """
+        return ()
+
     def knock(self, connection: Connection, key: TableKey) -> None:
         """Make sure that nobody holds table *key* at this moment, so that a build of *connection* can begin at once.
 
@@ -301,11 +309,11 @@ class Dialect(abc.ABC):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
-        """Whether rows could break *claim* between its proof and the statements of *operation*, unless guards stop them.
+    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards stop them.
 
-        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out while the
-        rows are looked at, which are few enough for that.
+        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out of a table
+        that is small enough to be looked at meanwhile.
         """
         return False
 

@@ -132,8 +132,8 @@ class Attempts:
             except DBAPIError as error:
                 self.recover(error)
             except PutOffError as held:
-                self.stale = self.by_itself and self.ours and self.rerender is not None
-                self.patience.put_off(self.at, held.blockers)
+                self.stale = self.by_itself and (self.ours or held.building) and self.rerender is not None
+                self.patience.put_off(self.at, held.blockers, building=held.building)
                 self.patience.take_back()
             else:
                 if state is not None:
@@ -278,6 +278,8 @@ class Attempts:
     def approach(self, connection: Connection) -> None:
         """Before a build: those whom it would meet at its end go first, and nobody has to wait for its start."""
         self.sending = self.queue[0]
+        if builders := self.dialect.builders(connection, self.at.operation.element.table):
+            raise PutOffError(builders, building=True)
         blockers = self.dialect.long_transactions(connection) if self.patience.puts_off() else ()
         if blockers:
             raise PutOffError(blockers)

@@ -17,10 +17,12 @@ their end while they were sent again."""
 
 
 class PutOffError(Exception):
-    """A build would be lost to transactions that are open for long."""
+    """A build has to wait for its beginning: it would be lost to long transactions, or another one is under way."""
 
-    def __init__(self, blockers: Sequence[Blocker]) -> None:
+    def __init__(self, blockers: Sequence[Blocker], *, building: bool = False) -> None:
         self.blockers = tuple(blockers)
+        self.building = building
+        """Whether *blockers* build something on the same table: what is left to do depends on their end."""
         super().__init__()
 
 

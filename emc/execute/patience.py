@@ -81,15 +81,20 @@ class Patience:
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    def put_off(self, at: Step, blockers: Sequence[Blocker]) -> None:
-        """Let *blockers* go on for a while before the build begins."""
+    def put_off(self, at: Step, blockers: Sequence[Blocker], *, building: bool = False) -> None:
+        """Let *blockers* go on for a while before the build begins.
+
+        :param building: they build something on the same table. However long that takes, it is waited for: it stalls
+            nobody, and may well be what an emc that was killed has left to do.
+        """
         self._put_off += 1
         pause = self._retry.longest_pause(self._put_off)
-        self._put_off_for += pause
         longest = max(blocker.seconds for blocker in blockers)
-        reason = (
-            f"a transaction has been open for {longest:.0f} s, and a build that meets it at its end is lost"
-        )
+        if building:
+            reason = f"another session has been building on the table for {longest:.0f} s"
+        else:
+            self._put_off_for += pause
+            reason = f"a transaction has been open for {longest:.0f} s, and a build that meets it at its end is lost"
         self._report(
             StepEvent(StepState.WAITING, at, self.attempt, tuple(blockers), pause=pause, reason=reason)
         )

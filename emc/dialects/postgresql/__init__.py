@@ -119,6 +119,10 @@ class PostgreSQL(Dialect):
         """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
         return sessions.blockers(connection, keys)
 
+    def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
+        """The sessions that build an index on table *key*, or on a partition of it."""
+        return progress.builders(connection, key)
+
     def session(self, connection: Connection) -> str | None:
         """Its process on the server."""
         return progress.session(connection)
@@ -172,9 +176,9 @@ class PostgreSQL(Dialect):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
+    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
         """Where the table is too big to be looked at in the transaction of the drop."""
-        return guards.guarded(operation, claim, live)
+        return guards.guarded(operation, live)
 
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why no CHECK could keep *claim* true."""

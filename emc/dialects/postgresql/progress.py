@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, text
 
 from emc.dialects.base import Blocker, Progress
@@ -29,6 +31,23 @@ _BLOCKERS = text(
     " extract(epoch FROM clock_timestamp() - coalesce(b.xact_start, b.query_start, b.backend_start)),"
     " left(coalesce(b.query, ''), 100)"
     " FROM pg_stat_activity b WHERE b.pid = ANY (CAST(:pids AS integer[])) ORDER BY 3 DESC"
+)
+
+# A build holds its lock from its beginning to its end, over all its transactions; one that waits for it has not begun.
+# By pg_locks, whose every row anybody may see: other roles' builds show neither their table nor their query. As above,
+# one statement in autocommit: whoever waited for the lock itself would be waited for by the build, for its snapshot.
+_BUILDERS = text(
+    "WITH RECURSIVE tree AS (SELECT CAST(to_regclass(:name) AS oid) AS oid"
+    " UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)"
+    " SELECT CAST(b.pid AS text), coalesce(b.usename, ''),"
+    " extract(epoch FROM clock_timestamp() - coalesce(b.query_start, b.backend_start)),"
+    " left(coalesce(b.query, ''), 100)"
+    " FROM pg_stat_progress_create_index p JOIN pg_stat_activity b ON b.pid = p.pid"
+    " WHERE p.pid <> pg_backend_pid() AND p.datname = current_database() AND EXISTS (SELECT FROM pg_locks l"
+    " WHERE l.pid = p.pid AND l.granted AND l.locktype = 'relation' AND l.relation IN (SELECT oid FROM tree)"
+    " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
+    " AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock'))"
+    " ORDER BY 3 DESC"
 )
 
 
@@ -68,3 +87,9 @@ def _counts(phase: str, column: str) -> bool:
     if phase.startswith("waiting for"):
         return column == "lockers"
     return column == ("blocks" if phase.endswith(("scanning table", "scanning index")) else "tuples")
+
+
+def builders(connection: Connection, key: TableKey) -> Sequence[Blocker]:
+    """The sessions that build an index on table *key*, or on a partition of it, longest first."""
+    rows = connection.execute(_BUILDERS, {"name": table_name(key)})
+    return [Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows]

@@ -1,0 +1,212 @@
+"""What an interrupted run has left on PostgreSQL is found by looking, and finished, waited for, or said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+import emc
+from emc.errors import ExitCode, PostconditionError
+from emc.execute import RetryPolicy, StepEvent, StepState
+from emc.upgrade import Upgrade
+
+
+@pytest.fixture
+def database(postgresql_url: str) -> Iterator[sa.Engine]:
+    """A database with a table of users."""
+    engine = sa.create_engine(postgresql_url)
+    send(engine, "CREATE TABLE users (id int PRIMARY KEY, name text)", "INSERT INTO users VALUES (1, 'ann')")
+    yield engine
+    engine.dispose()
+
+
+def send(engine: sa.Engine, *statements: str) -> None:
+    """Run *statements* in one transaction."""
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def ask(engine: sa.Engine, query: str) -> Any:
+    """The first value that *query* answers."""
+    with engine.connect() as connection:
+        return connection.exec_driver_sql(query).scalar()
+
+
+def upgrade(*more: Any, **options: Any) -> Upgrade:
+    """An upgrade of the table of users, with *more* in it."""
+    metadata = sa.MetaData()
+    sa.Table(
+        "users",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("name", sa.Text),
+        *more,
+    )
+    return Upgrade(metadata, **options)
+
+
+def indexed() -> Upgrade:
+    """Users get an index."""
+    return upgrade(sa.Index("ix_users_name", "name"))
+
+
+def until(engine: sa.Engine, condition: str) -> None:
+    """Wait until *condition* holds on the server."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.exec_driver_sql(f"SELECT {condition}").scalar():
+            connection.exec_driver_sql("SELECT pg_sleep(0.01)")
+
+
+BUILDING = (
+    "EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE %%INDEX CONCURRENTLY%%'"
+    " AND wait_event_type = 'Lock' AND pid <> pg_backend_pid())"
+)
+
+
+@contextmanager
+def orphaned_build(database: sa.Engine, statement: str) -> Iterator[Callable[[], None]]:
+    """A concurrent build that the server goes on with, whatever became of the emc that has sent it.
+
+    It waits for a writer that began before it. What is answered lets it finish, and waits for that.
+    """
+    other = sa.create_engine(database.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    def build() -> None:
+        with other.connect() as connection:
+            connection.exec_driver_sql("SET application_name = 'emc'")
+            connection.exec_driver_sql(statement)
+
+    with database.connect() as writer:
+        writer.exec_driver_sql("UPDATE users SET name = 'bob'")
+        builder = threading.Thread(target=build)
+        builder.start()
+
+        def finish() -> None:
+            writer.rollback()
+            builder.join()
+
+        try:
+            until(database, BUILDING)
+            yield finish
+        finally:
+            finish()
+
+
+def run(
+    change: Upgrade, database: sa.Engine, on_waiting: Callable[[StepEvent], None]
+) -> tuple[list[StepEvent], emc.commands.PhaseReport]:
+    """Run expand; what is heard while it waits goes to *on_waiting* too."""
+    events: list[StepEvent] = []
+
+    def hear(event: StepEvent) -> None:
+        events.append(event)
+        if event.state is StepState.WAITING:
+            on_waiting(event)
+
+    report = emc.expand(change, database, report=hear, retry=RetryPolicy(sleep=lambda _: None))
+    return events, report
+
+
+def test_a_build_that_still_runs_is_waited_for_and_not_done_again(database: sa.Engine) -> None:
+    """The index under construction looks INVALID: it is neither dropped nor built a second time."""
+    with orphaned_build(database, "CREATE INDEX CONCURRENTLY ix_users_name ON users (name)") as finish:
+        oid = ask(database, "SELECT CAST('ix_users_name' AS regclass)::oid")
+        events, report = run(indexed(), database, lambda _: finish())
+    assert report.exit_code is ExitCode.DONE
+    [waiting] = [event for event in events if event.state is StepState.WAITING]
+    [blocker] = waiting.blockers
+    assert blocker.query.startswith("CREATE INDEX CONCURRENTLY ix_users_name")
+    assert ask(database, "SELECT CAST('ix_users_name' AS regclass)::oid") == oid
+    assert ask(database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_users_name'::regclass")
+    assert emc.plan(indexed(), database).is_empty
+
+
+def test_a_build_of_another_definition_is_waited_for_and_replaced(database: sa.Engine) -> None:
+    """What a killed emc was building for other models is left to end, and said to be another; a new run replaces it."""
+    with orphaned_build(database, "CREATE INDEX CONCURRENTLY ix_users_name ON users (id)") as finish:
+        with pytest.raises(PostconditionError, match="ix_users_name"):
+            run(indexed(), database, lambda _: finish())
+    assert emc.expand(indexed(), database).exit_code is ExitCode.DONE
+    emc.contract(indexed(), database, old_code_gone=True)
+    assert "(name)" in ask(database, "SELECT pg_get_indexdef('ix_users_name'::regclass)")
+    assert emc.plan(indexed(), database).is_empty
+
+
+def test_a_build_that_fails_in_the_end_is_made_anew(database: sa.Engine) -> None:
+    """The server gives up the orphaned build (somebody ends it): its leftover is dropped, and the index is built."""
+
+    def end(event: StepEvent) -> None:
+        [blocker] = event.blockers
+        send(database, f"SELECT pg_terminate_backend({blocker.session})")
+        until(database, f"NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {blocker.session})")
+        finish()
+
+    failed: list[threading.ExceptHookArgs] = []
+    threading.excepthook, before = failed.append, threading.excepthook  # type: ignore[assignment]
+    try:
+        with orphaned_build(database, "CREATE INDEX CONCURRENTLY ix_users_name ON users (name)") as finish:
+            events, report = run(indexed(), database, end)
+    finally:
+        threading.excepthook = before
+    assert len(failed) == 1
+    assert report.exit_code is ExitCode.DONE
+    assert [event.state for event in events] == [StepState.STARTED, StepState.WAITING, StepState.DONE]
+    assert ask(database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_users_name'::regclass")
+
+
+def test_a_build_on_another_table_is_no_reason_to_wait(database: sa.Engine) -> None:
+    """Only builds on the table itself are waited for."""
+    send(database, "CREATE TABLE other (id int)")
+    with database.connect() as writer:
+        writer.exec_driver_sql("INSERT INTO other VALUES (1)")
+        other = sa.create_engine(database.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+        def build() -> None:
+            with other.connect() as connection:
+                connection.exec_driver_sql("CREATE INDEX CONCURRENTLY ix_other ON other (id)")
+
+        builder = threading.Thread(target=build)
+        builder.start()
+        until(database, BUILDING)
+        with database.connect() as connection:
+            assert (
+                emc.dialects.dialect_of(database).builders(connection, emc.names.TableKey(None, "users"))
+                == []
+            )
+        writer.rollback()
+        builder.join()
+
+
+LEFTOVERS = {
+    "an INVALID index": "CREATE UNIQUE INDEX CONCURRENTLY ix_users_name ON users (name)",
+}
+
+
+def test_an_invalid_leftover_is_dropped_and_built_again(database: sa.Engine) -> None:
+    """INVALID is not there, whatever it says of itself; what a failed build of another definition left goes too."""
+    send(database, "INSERT INTO users VALUES (2, 'ann')")
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.exec_driver_sql(LEFTOVERS["an INVALID index"])
+    assert emc.expand(indexed(), database).done == ("create-index:users.ix_users_name",)
+    assert ask(
+        database,
+        "SELECT indisvalid AND NOT indisunique FROM pg_index WHERE indexrelid = 'ix_users_name'::regclass",
+    )
+    assert emc.plan(indexed(), database).is_empty
+
+
+def test_an_unvalidated_constraint_is_validated(database: sa.Engine) -> None:
+    """A CHECK that a killed contract has added NOT VALID holds for new rows only: the next one looks at the others."""
+    change = upgrade(sa.CheckConstraint("name <> ''", name="ck_name"))
+    send(database, "ALTER TABLE users ADD CONSTRAINT ck_name CHECK (name <> '') NOT VALID")
+    assert emc.contract(change, database, old_code_gone=True).done == ("add-check:users.ck_name",)
+    assert ask(database, "SELECT convalidated FROM pg_constraint WHERE conname = 'ck_name'")
+    assert emc.plan(change, database).is_empty
