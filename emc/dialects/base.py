@@ -309,11 +309,11 @@ class Dialect(abc.ABC):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
-        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards stop them.
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
+        """Whether rows could break *claim* between its proof and the statements of *operation*, unless guards stop them.
 
-        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out of a table
-        that is small enough to be looked at meanwhile.
+        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out while the
+        rows are looked at, which are few enough for that.
         """
         return False
 
