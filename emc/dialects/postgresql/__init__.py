@@ -176,9 +176,9 @@ class PostgreSQL(Dialect):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
         """Where the table is too big to be looked at in the transaction of the drop."""
-        return guards.guarded(operation, live)
+        return guards.guarded(operation, claim, live)
 
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why no CHECK could keep *claim* true."""
