@@ -12,7 +12,16 @@ from emc.commands.expanding import again
 from emc.commands.guarding import Course, guarded, lift_unneeded, run_guarded, standing
 from emc.commands.plainly import plainly
 from emc.commands.results import Blocked, PhaseReport
-from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
+from emc.commands.session import (
+    Report,
+    check_names,
+    demand_privileges,
+    demand_sessions,
+    nobody,
+    planned,
+    reach,
+    units,
+)
 from emc.dialects import Dialect
 from emc.errors import UnknownOperationError
 from emc.execute import RetryPolicy
@@ -67,6 +76,7 @@ def contract(
     if not (passed or left) and not old_code_gone:
         # Nothing would be written but the lease; explain without leaving a trace.
         return PhaseReport(Phase.CONTRACT, steps, blocked=blocked)
+    demand_sessions(engine, dialect)
     with acquire(engine, dialect, command="emc contract") as lease:
         _note_words(engine, dialect, lease, upgrade, old_code_gone, overrides)
         course = Course(

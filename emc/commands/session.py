@@ -19,7 +19,8 @@ from emc.errors import (
 )
 from emc.execute import StepEvent, first_line
 from emc.planning import Plan, derive
-from emc.steps import Step
+from emc.state.lease import LOCK_TIMEOUT
+from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
 
 Report = Callable[[StepEvent], None]
@@ -96,6 +97,16 @@ def check_names(only: Sequence[str], known: Iterable[str]) -> None:
 def units(steps: Iterable[Step]) -> list[tuple[Step, ...]]:
     """Steps that run together."""
     return [tuple(group) for _, group in groupby(steps, key=lambda step: step.unit)]
+
+
+def demand_sessions(engine: Engine, dialect: Dialect) -> None:
+    """Make sure that a session keeps its timeouts from one statement to the next, before anything is written.
+
+    :raises ConfigurationError: a pooler or proxy hands sessions around.
+    """
+    if dialect.concurrent_sessions:
+        with dialect.open(engine, Transaction.AUTOCOMMIT, LockPolicy.SHORT, LOCK_TIMEOUT):
+            pass
 
 
 def demand_privileges(dialect: Dialect, connection: Connection, steps: Sequence[Step]) -> None:

@@ -140,6 +140,13 @@ class Dialect(abc.ABC):
         :param lock_timeout: seconds to wait for a lock under ``LockPolicy.SHORT``.
         """
 
+    def renew(self, connection: Connection) -> bool:
+        """Set the timeouts of :meth:`open` again, after a user's function had *connection* in its hands.
+
+        :returns: whether its transaction is still the one that :meth:`open` began, as far as the database tells.
+        """
+        return True
+
     def absent(self, engine: Engine) -> str | None:
         """Why there is no database behind *engine* to look at, where connecting would make one; else ``None``."""
         return None

@@ -18,6 +18,7 @@ from emc.dialects.postgresql import (
     guards,
     indexes,
     limits,
+    pooling,
     privileges,
     progress,
     reading,
@@ -89,19 +90,23 @@ class PostgreSQL(Dialect):
     ) -> AbstractContextManager[Connection]:
         """A connection for one attempt; :func:`emc.dialects.postgresql.sessions.timeouts` tells which waits end when.
 
-        :raises ConfigurationError: the settings did not stay, as behind a pooler that shares sessions.
+        :raises ConfigurationError: a pooler hands sessions around, so that settings would not stay.
         """
         return sessions.opened(engine, transaction, locks, lock_timeout)
+
+    def renew(self, connection: Connection) -> bool:
+        """Set the timeouts again; answers whether the transaction is still the same."""
+        return sessions.renew(connection)
+
+    def entry_remedy(self, error: DBAPIError) -> str | None:
+        """What settles that a pooler does not let emc in."""
+        return pooling.entry_remedy(error)
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose queries all see the database as of one moment."""
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            try:
-                connection.exec_driver_sql(sessions.SEE_EVERY_ROW)
-                yield connection
-            finally:
-                connection.rollback()
+        with sessions.reading(engine) as connection:
+            yield connection
 
     def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
         """Wait until nobody writes to tables *keys*, and let nobody in until the transaction ends."""
