@@ -94,6 +94,9 @@ class Step:
     beyond: Refusal | None = None
     """What a person is told when no way is left: what the one that nobody may go unasked would cost, and how to allow
     it."""
+    beforehand: tuple[Step, ...] = ()
+    """What goes with it and is taken away first, each in a unit of its own, once the gates of this step have opened:
+    the statements of this step count on it."""
     doubts_duplicates: bool = False
     """Whether the server is known to see duplicates where there are none, so that what it says has to be heard again
     before it counts (an online build of a unique index, beside writers that roll back)."""

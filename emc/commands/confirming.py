@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,14 +31,17 @@ def confirm(
     overrides: Mapping[str, str],
     guards: Sequence[Guard] = (),
     proofs: Sequence[Proof] = (),
+    *,
+    apart: bool = False,
 ) -> Mapping[str, Any]:
     """Ask the gates once more, with everybody kept out; answers what they saw, for the ledger, by the id of the step.
 
     :param guards: what has to stand still, since what was proved rests on it.
     :param proofs: what was proved behind it, and is not looked at again.
+    :param apart: for what is taken away beforehand, in a transaction of its own: nobody is kept out.
     :raises GateShutError: a gate says no.
     """
-    if unit[0].transaction is not Transaction.AUTOCOMMIT:
+    if not apart and unit[0].transaction is not Transaction.AUTOCOMMIT:
         # A writer between the last look and the drop would lose its row. Statements that commit by themselves prove
         # what they need themselves (VALIDATE, a unique index).
         tables = {step.operation.element.table for step in unit}
@@ -81,3 +85,11 @@ def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof]) -> list[Verdict]:
 def _evidence(verdict: Verdict) -> dict[str, Any]:
     overridden = {} if verdict.overridden is None else {"overridden": verdict.overridden}
     return {"reason": verdict.reason, **verdict.evidence, **overridden}
+
+
+def with_gone(verdicts: Sequence[Verdict], gone: Sequence[str]) -> tuple[Verdict, ...]:
+    """*verdicts* that keep an operation from running, when some of what goes with it is *gone* already."""
+    if not gone:
+        return tuple(verdicts)
+    already = f"; gone before it shut: {', '.join(gone)}"
+    return tuple(dataclasses.replace(one, reason=f"{one.reason}{already}") for one in verdicts)

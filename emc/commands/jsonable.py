@@ -44,7 +44,7 @@ def step_json(step: Step, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
         "phase": str(operation.phase),
         "description": operation.description,
         "because": operation.because,
-        "sql": list(step.statements),
+        "sql": [sql for one in (*step.beforehand, step) for sql in one.statements],
         "transaction": str(step.transaction),
         "unit": step.unit,
         "hazards": [str(hazard) for hazard in step.hazards],

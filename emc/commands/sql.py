@@ -58,7 +58,7 @@ def plan_sql(report: PlanReport, dialect: Dialect) -> str:
 def _steps(steps: Iterable[Step], report: PlanReport) -> list[str]:
     lines: list[str] = []
     open_unit: Step | None = None
-    for step in steps:
+    for step in [one for last in steps for one in (*last.beforehand, last)]:
         if open_unit is not None and step.unit != open_unit.unit:
             lines += _ending(open_unit)
             open_unit = None

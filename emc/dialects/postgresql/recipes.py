@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy.schema import (
     SetTableComment,
 )
 
-from emc.dialects.postgresql import probes
+from emc.dialects.postgresql import pieces, probes
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys, outgoing_keys
 from emc.dialects.postgresql.limits import is_free, rewrites
@@ -56,15 +57,32 @@ def create_table(ground: Ground) -> Step:
 
 def drop_table(ground: Ground) -> Step:
     """The foreign keys that tie it to tables which stay or go after it, then the table; never CASCADE."""
-    statements = [drop_constraint(key, name) for key, name in incoming_keys(ground)]
-    statements += [drop_constraint(ground.key, name) for name in outgoing_keys(ground)]
-    statements.append(compiled(DropTable(bare_table(ground.key))))
-    return ground.step(
-        [*statements, *_types_dropped(ground)],
+    keys = [*incoming_keys(ground), *((ground.key, name) for name in outgoing_keys(ground))]
+    return _dropped(
+        ground,
+        keys,
+        [compiled(DropTable(bare_table(ground.key)))],
         _with_types_gone(ground, probes.table_gone(ground.key)),
-        Hazard.EXCLUSIVE_LOCK,
-        Hazard.LOSES_DATA,
     )
+
+
+def _dropped(
+    ground: Ground, keys: Sequence[tuple[TableKey, str]], statements: Sequence[str], probe: Probe
+) -> Step:
+    """What goes, and the foreign keys *keys* before it.
+
+    All in the transaction of the gate's proof where the table is small. A big one goes in pieces: each foreign key by
+    itself, so that the tables at its ends are not locked together with the drop, and the plain indexes beside whoever
+    is still at work. A unique index stays to the last: should the old release come back before the end, it upserts on
+    it. (The file of an index costs nobody time under the lock: PostgreSQL removes it when the lock is gone,
+    ``smgrDoPendingDeletes`` in ``CommitTransaction``.)
+    """
+    steps = pieces.beforehand(ground, keys) if ground.is_big else ()
+    first = [] if steps else [drop_constraint(key, name) for key, name in keys]
+    step = ground.step(
+        [*first, *statements, *_types_dropped(ground)], probe, Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA
+    )
+    return dataclasses.replace(step, beforehand=steps)
 
 
 def _types_dropped(ground: Ground) -> list[str]:
@@ -129,21 +147,15 @@ def add_column(ground: Ground) -> Step:
 
 
 def drop_column(ground: Ground) -> Step:
-    """Its foreign keys, then the column.
-
-    All in the transaction of the gate's proof. Its indexes go with it: they cannot be dropped concurrently inside a
-    transaction, and the proof counts for more than the moment in which their files are unlinked.
-    """
+    """Its foreign keys, then the column, with whatever index or constraint is left on it."""
     directive = ground.directive
-    statements = [
-        drop_constraint(ground.key, name) for name in outgoing_keys(ground, str(directive.column_name))
-    ]
-    plain = ops.DropColumnOp(ground.key.name, directive.column_name, schema=ground.key.schema)
-    return ground.step(
-        [*statements, *rendered(plain), *_types_dropped(ground)],
-        _with_types_gone(ground, probes.column_gone(ground.key, directive.column_name)),
-        Hazard.EXCLUSIVE_LOCK,
-        Hazard.LOSES_DATA,
+    name = str(directive.column_name)
+    plain = ops.DropColumnOp(ground.key.name, name, schema=ground.key.schema)
+    return _dropped(
+        ground,
+        [(ground.key, one) for one in outgoing_keys(ground, name)],
+        rendered(plain),
+        _with_types_gone(ground, probes.column_gone(ground.key, name)),
     )
 
 
