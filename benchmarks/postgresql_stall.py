@@ -30,6 +30,7 @@ import emc
 from benchmarks.postgresql_server import described, server
 from benchmarks.traffic import Waits, long_transaction, traffic
 from emc import Upgrade
+from emc.errors import ExitCode
 from emc.execute import StepEvent, StepState
 
 SLACK = 0.1
@@ -216,7 +217,11 @@ def with_emc(course: Course, url: str, rows: int, report_seconds: float) -> None
         with long_transaction(url, REPORT, report_seconds), course.phase("expand"):
             _done(emc.expand(upgrade, engine, report=hear))
         with traffic(url, NEW, rows=rows, sessions=1, pause=PAUSE) as new, course.phase("migrate"):
-            _done(emc.migrate(upgrade, engine, report=hear))
+            # The old release goes on inserting rows that have to be filled: some may be left.
+            assert emc.migrate(upgrade, engine, report=hear).exit_code in (
+                ExitCode.DONE,
+                ExitCode.WORK_REMAINS,
+            )
         course.waits |= new
     course.waits |= old
     with traffic(url, NEW, rows=rows, pause=PAUSE) as new:
@@ -275,7 +280,9 @@ def show(course: Course, outliers: int) -> None:
     errors = [error for waits in course.waits.values() for error in waits.errors]
     lost = f", {len(errors)} statements of the application failed" if errors else ", no error"
     waited = f", {course.waited} times a lock was asked for again" if course.timeouts else ""
-    print(f"{course.name:8} in all {course.phases[-1][2] - course.phases[0][1]:.1f} s{lost}{waited}")
+    print(
+        f"{course.name:8} in all {sum(ended - begun for _, begun, ended in course.phases):.1f} s{lost}{waited}"
+    )
     for error in sorted({error.splitlines()[0] for error in errors})[:3]:
         print(f"         {error}")
 

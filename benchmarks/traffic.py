@@ -12,9 +12,11 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -66,20 +68,14 @@ def _loop(url: str, sql: str, rows: int, pause: float, seed: int, pipe: Pipe) ->
     pipe.send(waits)
 
 
-@contextmanager
-def _session(url: str, sql: str, rows: int, pause: float, seed: int, waits: Waits) -> Iterator[None]:
+def _start(*arguments: Any) -> tuple[BaseProcess, Pipe]:
     here, there = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_loop, args=(url, sql, rows, pause, seed, there), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_loop, args=(*arguments, there), daemon=True
+    )
     process.start()
     there.close()
-    here.recv()
-    try:
-        yield
-    finally:
-        here.send("stop")
-        waits.add(here.recv())
-        process.join()
+    return process, here
 
 
 @contextmanager
@@ -95,11 +91,21 @@ def traffic(
         waits for.
     """
     answer = {kind: Waits() for kind in kinds}
-    with ExitStack() as stack:
-        for kind, sql in kinds.items():
-            for number in range(sessions):
-                stack.enter_context(_session(url, sql, rows, pause, number, answer[kind]))
+    running = [
+        (kind, *_start(url, sql, rows, pause, number))
+        for kind, sql in kinds.items()
+        for number in range(sessions)
+    ]
+    for _, _, pipe in running:
+        pipe.recv()
+    try:
         yield answer
+    finally:
+        for _, _, pipe in running:
+            pipe.send("stop")
+        for kind, process, pipe in running:
+            answer[kind].add(pipe.recv())
+            process.join()
 
 
 @contextmanager

@@ -8,13 +8,16 @@ from functools import partial
 from typing import Any
 
 import pytest
+from psycopg.errors import CheckViolation
 from sqlalchemy import (
     Column,
     Connection,
     DateTime,
     Engine,
     Integer,
+    MetaData,
     String,
+    Table,
     create_engine,
     event,
     exists,
@@ -27,11 +30,12 @@ from sqlalchemy.exc import DBAPIError
 
 import emc
 from emc.commands import PhaseReport
-from emc.errors import ExitCode, LockBudgetError
+from emc.errors import ExitCode, LockBudgetError, PrivilegeError
 from emc.execute import RetryPolicy, StepEvent, StepState
 from emc.upgrade import Upgrade
 from tests.gates.gating import make, run_sql, table, upgrade_to
 from tests.gates.test_guards import before, columns, live, old_release, retiring, rows
+from tests.servers import make_role
 
 C = partial(partial, Column)
 GUARD = "ALTER TABLE users ADD CONSTRAINT emc_guard_"
@@ -284,6 +288,120 @@ def test_a_small_table_goes_once_a_big_one_is_done_without_a_look_at_it(
     # The migration is over with the table that it emptied, whatever rows come now.
     run_sql(other, "INSERT INTO users (id) VALUES (0)")
     assert emc.plan(upgrade, engine).is_empty
+
+
+STRAGGLERS = (
+    STRAGGLER,
+    "INSERT INTO users (id, b) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET a = 'x'",
+    "MERGE INTO users USING (VALUES (1)) new (id) ON users.id = new.id WHEN MATCHED THEN UPDATE SET a = 'x'",
+    "WITH moved AS (DELETE FROM users RETURNING id) INSERT INTO users (id, a) SELECT id + 100, 'x' FROM moved",
+    "SET session_replication_role = replica; UPDATE users SET a = 'x'",
+    "DO $$ BEGIN UPDATE users SET a = 'x'; END $$",
+)
+"""Ways to write a value that is about to be dropped."""
+
+
+def copy_in(other: Engine) -> None:
+    """A straggler that loads rows in bulk."""
+    with other.connect() as connection:
+        dbapi: Any = connection.connection.dbapi_connection
+        with dbapi.cursor().copy("COPY users (id, a) FROM STDIN") as copy:
+            copy.write_row((9, "x"))
+
+
+def test_no_way_to_write_is_open(engine: Engine, other: Engine) -> None:
+    """Whichever statement a straggler uses, COPY and a replica's session too, behind the guard it is refused."""
+    make(engine, old_release, users=[{"id": 1}])
+
+    def write() -> None:
+        for straggler in STRAGGLERS:
+            refused(other, straggler)
+        with pytest.raises(CheckViolation, match="emc_guard_"):
+            copy_in(other)
+        run_sql(other, "UPDATE users SET a = NULL, b = 5")
+
+    with before(engine, PROOF, write):
+        assert contract(retiring(), engine).done == ("drop-column:users.a",)
+    assert rows(engine, "SELECT id, b FROM users") == [(1, 5)]
+
+
+def test_a_prepared_transaction_is_waited_for(engine: Engine, other: Engine) -> None:
+    """One that no session holds any more has its locks still: no guard stands before it is over."""
+    make(engine, old_release)
+    with other.connect().execution_options(isolation_level="AUTOCOMMIT") as straggler:
+        for statement in ("BEGIN", STRAGGLER, "PREPARE TRANSACTION 'straggler'"):
+            straggler.exec_driver_sql(statement)
+        try:
+            with pytest.raises(LockBudgetError):
+                contract(retiring(), engine, retry=RetryPolicy(attempts=2, sleep=lambda _: None))
+        finally:
+            straggler.exec_driver_sql("COMMIT PREPARED 'straggler'")
+    assert contract(retiring(), engine).exit_code is ExitCode.GATE_SHUT
+    assert rows(engine) == [(7, "x")]
+
+
+PARTED = {
+    "partitions": (
+        "CREATE TABLE users (id integer PRIMARY KEY, a varchar(9), b integer) PARTITION BY RANGE (id)",
+        "CREATE TABLE child PARTITION OF users FOR VALUES FROM (0) TO (100)",
+    ),
+    "children": (
+        "CREATE TABLE users (id integer PRIMARY KEY, a varchar(9), b integer)",
+        "CREATE TABLE child () INHERITS (users)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_parts_of_a_table_are_guarded_too(engine: Engine, other: Engine, kind: str) -> None:
+    """A row goes into a partition or child by its own name, or comes along with one that is made or attached."""
+    run_sql(engine, *PARTED[kind], "INSERT INTO child (id) VALUES (1)", "ANALYZE")
+    run_sql(engine, "CREATE TABLE stray (id integer NOT NULL, a varchar(9), b integer)")
+    run_sql(engine, "INSERT INTO stray VALUES (200, 'x', 2)")
+    attach = {
+        "partitions": "ALTER TABLE users ATTACH PARTITION stray FOR VALUES FROM (200) TO (300)",
+        "children": "ALTER TABLE stray INHERIT users",
+    }
+
+    def write() -> None:
+        refused(other, "INSERT INTO child (id, a) VALUES (7, 'x')")
+        refused(other, STRAGGLER)
+        refused(other, attach[kind])
+
+    models = MetaData()
+    options = {"postgresql_partition_by": "RANGE (id)"} if kind == "partitions" else {}
+    Table(
+        "users",
+        models,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        C("b", Integer)(),
+        **options,
+    )
+    upgrade = Upgrade(models)
+    upgrade.retire("users.a")
+    with before(engine, PROOF, write) as sent:
+        assert contract(upgrade, engine).done == ("drop-column:users.a",)
+    assert any(one.startswith(GUARD) for one in sent)
+    assert live(engine).guards == {}
+    assert rows(engine, "SELECT * FROM users") == [(1, None)]
+    assert rows(engine, "SELECT * FROM stray") == [(200, "x", 2)]
+
+
+def test_rows_that_a_policy_hides_prove_nothing(postgresql_url: str) -> None:
+    """Where row security applies to the owner too, nothing is proved from the rest of the rows, and nothing goes."""
+    engine = create_engine(make_role(postgresql_url, "emc_test_hidden", "owner"))
+    make(engine, old_release, users=[{"id": 1, "a": "x"}, {"id": 2}])
+    run_sql(
+        engine,
+        "CREATE POLICY visible ON users USING (a IS NULL)",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    )
+    assert rows(engine, "SELECT id FROM users") == [(2,)]
+    with pytest.raises(PrivilegeError, match="row-level security"):
+        contract(retiring(), engine)
+    run_sql(engine, "ALTER TABLE users NO FORCE ROW LEVEL SECURITY")
+    assert contract(retiring(), engine).exit_code is ExitCode.GATE_SHUT
+    engine.dispose()
 
 
 CONDITIONS: dict[str, tuple[Callable[[Any], Any], str | None]] = {
