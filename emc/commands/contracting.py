@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
-from emc.commands.confirming import GateShutError, confirm
+from emc.commands.confirming import GateShutError, confirm, with_gone
 from emc.commands.expanding import again
 from emc.commands.guarding import Course, guarded, lift_unneeded, run_guarded, standing
 from emc.commands.plainly import plainly
@@ -120,9 +121,10 @@ def contract(
         with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope)
-        return PhaseReport(
-            Phase.CONTRACT, steps, tuple(done), (*blocked, *_open_again(derived, blocked, shut))
-        )
+        pieces = [one for ids in course.gone.values() for one in ids]
+        still = (*blocked, *_open_again(derived, blocked, shut))
+        told = tuple(replace(one, verdicts=with_gone(one.verdicts, course.gone[one.step.id])) for one in still)
+        return PhaseReport(Phase.CONTRACT, steps, (*pieces, *done), told)
 
 
 def _clear(course: Course, only: Sequence[str]) -> None:
@@ -139,6 +141,7 @@ def _clear(course: Course, only: Sequence[str]) -> None:
 def _run(course: Course, scope: Scope, unit: tuple[Step, ...]) -> tuple[Verdict, ...]:
     """Run a unit that needs no guard; answer which of its gates no longer let it pass."""
     try:
+        course.make_way(unit, scope)
         course.run(
             unit,
             confirm=lambda connection: confirm(connection, scope, unit, course.overrides),
