@@ -10,9 +10,11 @@ from alembic.operations import ops
 from sqlalchemy.dialects import postgresql as pg
 
 from emc.dialects.postgresql import PostgreSQL
-from emc.dialects.postgresql.limits import is_free, rewrites
+from emc.dialects.postgresql.limits import rewrites
 from emc.dialects.postgresql.naming import balanced, shorten, squeezed, without_schema
 from emc.dialects.postgresql.rendering import default_name
+from emc.dialects.postgresql.types import fit, is_free
+from emc.fit import Fit
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import AlterEnumOp, Kind, Operation
 from emc.phases import Phase
@@ -79,6 +81,12 @@ FREE = [
     (pg.TIMESTAMP(precision=3), pg.TIMESTAMP(precision=6)),
     (pg.TIMESTAMP(precision=3, timezone=True), pg.TIMESTAMP(timezone=True)),
     (pg.BIT(3, varying=True), pg.BIT(5, varying=True)),
+    (pg.INTERVAL(precision=3), pg.INTERVAL(precision=6)),
+    (pg.INTERVAL(precision=3), pg.INTERVAL()),
+    (sa.Text(), pg.DOMAIN("plain", sa.Text())),
+    (pg.DOMAIN("plain", sa.Text()), sa.String()),
+    (sa.String(10), pg.DOMAIN("short", sa.String(10))),
+    (pg.DOMAIN("narrow", sa.String(10)), sa.Text()),
     (sa.Integer(), sa.Integer()),
 ]
 COSTLY = [
@@ -94,6 +102,13 @@ COSTLY = [
     (pg.TIMESTAMP(), pg.TIMESTAMP(timezone=True)),
     (sa.Integer(), sa.BigInteger()),
     (pg.BIT(3), pg.BIT(5)),
+    (pg.INTERVAL(precision=6), pg.INTERVAL(precision=3)),
+    (pg.ARRAY(sa.String(10)), pg.ARRAY(sa.Text())),
+    (sa.Text(), pg.DOMAIN("checked", sa.Text(), check=sa.text("VALUE <> ''"))),
+    (pg.DOMAIN("narrow", sa.String(10)), sa.String(10)),
+    (pg.DOMAIN("narrow", sa.String(10)), sa.String(20)),
+    (sa.String(10), pg.DOMAIN("wide", sa.String(20))),
+    (sa.Text(), pg.CITEXT()),
 ]
 
 
@@ -106,6 +121,9 @@ def test_free_types_are_free_on_the_server(
     file = "SELECT pg_relation_filenode('t')"
     with database.begin() as connection:
         connection.exec_driver_sql("SET LOCAL TimeZone = 'Europe/Zurich'")
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS citext")
+        for domain in (one for one in (old, new) if isinstance(one, pg.DOMAIN)):
+            connection.execute(pg.CreateDomainType(domain))
         connection.exec_driver_sql(f"CREATE TABLE t (a {old.compile(dialect)})")
         before = connection.exec_driver_sql(file).scalar()
         connection.exec_driver_sql(f"ALTER TABLE t ALTER a TYPE {new.compile(dialect)}")
@@ -193,6 +211,88 @@ def test_types_that_would_rewrite_a_big_table_are_refused(database: sa.Engine) -
     assert "INTEGER" in refusal.reason
     free = operation(Kind.ALTER_TYPE, wider, NAME)
     assert POSTGRESQL.refuse(free, read(database, big=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("built", "named"),
+    [
+        ("ALTER TABLE \"Users\" ADD CONSTRAINT ck CHECK (name <> 'x')", "check ck"),
+        ('CREATE INDEX ix ON "Users" (lower(name))', "index ix"),
+        ("CREATE INDEX ix ON \"Users\" (id) WHERE name <> 'x'", "index ix"),
+        ('CREATE INDEX ix ON "Users" (name) INCLUDE (id)', None),
+        ('CREATE INDEX ix ON "Users" (name) WHERE id > 0', "index ix"),
+        ('CREATE INDEX ix ON "Users" (id) WHERE id > 0', None),
+        ("ALTER TABLE \"Users\" ADD CONSTRAINT ck CHECK (id > 0 OR full_name <> 'name')", None),
+    ],
+)
+def test_a_free_type_is_not_free_of_what_is_built_on_it(
+    database: sa.Engine, built: str, named: str | None
+) -> None:
+    """PostgreSQL checks a CHECK again, and builds some indexes again, for a type that copies no row: refused if big."""
+    send(database, 'CREATE TABLE "Users" (id int, name varchar(10), full_name text)', built)
+    send(database, "INSERT INTO \"Users\" VALUES (1, 'a', 'b')")
+    wider = ops.AlterColumnOp("Users", "name", modify_type=sa.String(20), existing_type=sa.String(10))
+    one = operation(Kind.ALTER_TYPE, wider, NAME)
+    refusal = POSTGRESQL.refuse(one, read(database, big=True))
+    assert (refusal is None) is (named is None)
+    assert refusal is None or str(named) in refusal.reason
+    assert POSTGRESQL.refuse(one, read(database)) is None
+    file = "SELECT pg_relation_filenode('ix')"
+    its_step = step(one, read(database))
+    assert (Hazard.REWRITES_TABLE in its_step.hazards) is (named is not None)
+    if "INDEX" in built:
+        with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            before = connection.exec_driver_sql(file).scalar()
+            run(database, its_step)
+            assert (connection.exec_driver_sql(file).scalar() != before) is (named is not None)
+    else:
+        run(database, its_step)
+    assert holds(database, its_step)
+
+
+def test_another_collation_is_another_order(database: sa.Engine) -> None:
+    """A type of the same form in another collation arrives, and costs the indexes on the column."""
+    send(database, 'CREATE TABLE "Users" (id int, name varchar(10) UNIQUE)')
+    other = ops.AlterColumnOp("Users", "name", modify_type=sa.String(10, collation="C"))
+    one = operation(Kind.ALTER_TYPE, other, NAME)
+    refusal = POSTGRESQL.refuse(one, read(database, big=True))
+    assert refusal is not None
+    assert "unique Users_name_key" in refusal.reason
+    its_step = step(one, read(database))
+    assert not holds(database, its_step)
+    run(database, its_step)
+    assert holds(database, its_step)
+    back = operation(Kind.ALTER_TYPE, ops.AlterColumnOp("Users", "name", modify_type=sa.String(10)), NAME)
+    its_step = step(back, read(database))
+    assert not holds(database, its_step)
+    run(database, its_step)
+    assert holds(database, its_step)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (pg.TIMESTAMP(precision=3), pg.TIMESTAMP(precision=6), Fit.WIDER),
+        (pg.TIMESTAMP(precision=6), pg.TIMESTAMP(precision=3), Fit.DIFFERENT),
+        (pg.TIMESTAMP(), pg.TIMESTAMP(timezone=True), Fit.DIFFERENT),
+        (pg.INTERVAL(precision=3), pg.INTERVAL(), Fit.WIDER),
+        (pg.BIT(3, varying=True), pg.BIT(5, varying=True), Fit.WIDER),
+        (pg.BIT(3), pg.BIT(5), Fit.DIFFERENT),
+        (pg.CIDR(), pg.INET(), Fit.WIDER),
+        (pg.INET(), pg.CIDR(), Fit.DIFFERENT),
+        (pg.ARRAY(sa.String(10)), pg.ARRAY(sa.Text()), Fit.WIDER),
+        (pg.ARRAY(sa.String(10)), sa.Text(), Fit.DIFFERENT),
+        (sa.Text(), pg.CITEXT(), Fit.DIFFERENT),
+        (sa.String(10), pg.DOMAIN("d", sa.Text()), Fit.WIDER),
+        (pg.DOMAIN("d", sa.Text()), sa.Text(), Fit.WIDER),
+        (sa.Text(), pg.DOMAIN("d", sa.Text(), check=sa.text("VALUE <> ''")), Fit.DIFFERENT),
+        (pg.JSON(), pg.JSONB(), Fit.DIFFERENT),
+        (sa.Integer(), sa.BigInteger(), Fit.WIDER),
+    ],
+)
+def test_how_types_fit(old: sa.types.TypeEngine[Any], new: sa.types.TypeEngine[Any], expected: Fit) -> None:
+    """A type that holds every value of the old one is wider; where that is not known, it is another type."""
+    assert fit(old, new) is expected
 
 
 def test_text_does_not_become_an_enumerated_type(database: sa.Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure, Progress
@@ -25,10 +25,12 @@ from emc.dialects.postgresql import (
     recipes,
     sessions,
     spelling,
+    types,
 )
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
 from emc.errors import Refusal
+from emc.fit import Fit
 from emc.names import Element, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import Dependent, LiveSchema, LiveTable
@@ -160,6 +162,10 @@ class PostgreSQL(Dialect):
         :raises CannotSpellError: the role or the transaction may not create temporary tables.
         """
         return spelling.spell(connection, tables, live)
+
+    def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
+        """See the base class."""
+        return types.fit(old, new)
 
     # -- doing --------------------------------------------------------------------------------------------------
 

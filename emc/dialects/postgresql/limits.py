@@ -7,18 +7,17 @@ import re
 from typing import Any
 
 from sqlalchemy import Column, Enum
-from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.dependents import refuse_type
 from emc.dialects.postgresql.ground import SMALL, Ground
 from emc.dialects.postgresql.kinship import columns_of_enum
 from emc.dialects.postgresql.naming import DIALECT
 from emc.dialects.postgresql.rendering import type_text
+from emc.dialects.postgresql.types import gone_over, is_free, is_kept
 from emc.errors import Refusal
 from emc.names import ElementKind
 from emc.operations import Kind
 
-_TYPE = re.compile(r"([A-Za-z ]+?)\s*(?:\(([\d, ]+)\))?( WITH(?:OUT)? TIME ZONE)?")
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _STABLE = frozenset(
@@ -37,50 +36,6 @@ _TYPES = frozenset(
     {"bit", "char", "character", "decimal", "numeric", "time", "timestamp", "varbit", "varchar", "varying"}
 )
 """Types that take arguments, as in a cast."""
-
-
-def is_free(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
-    """Whether the server changes the type of a column without looking at its rows.
-
-    PostgreSQL documents (ALTER TABLE, Notes) that binary coercible types and unconstrained domains need no rewrite;
-    which lengths and precisions do not is in the source: ``varchar_support``, ``numeric_support``,
-    ``timestamp_support``, ``varbit_support``. timestamp to timestamptz is free in the time zone UTC only, which is a
-    setting of a session: not counted on.
-    """
-    before, after = _parsed(type_text(old)), _parsed(type_text(new))
-    if before is None or after is None:
-        return type_text(old) == type_text(new)
-    (old_name, old_numbers), (new_name, new_numbers) = before, after
-    if (old_name, old_numbers) == (new_name, new_numbers):
-        return True
-    if {old_name, new_name} <= {"VARCHAR", "TEXT"}:
-        return not new_numbers or (bool(old_numbers) and new_numbers[0] >= old_numbers[0])
-    if old_name == new_name == "NUMERIC":
-        if not new_numbers:
-            return True
-        return (
-            bool(old_numbers)
-            and new_numbers[0] >= old_numbers[0]
-            and _scale(new_numbers) == _scale(old_numbers)
-        )
-    if (old_name, new_name) == ("CIDR", "INET"):
-        return True
-    if old_name == new_name and old_name.startswith(("TIMESTAMP", "TIME", "BIT VARYING")):
-        return not new_numbers or (bool(old_numbers) and new_numbers[0] >= old_numbers[0])
-    return False
-
-
-def _parsed(sql: str) -> tuple[str, tuple[int, ...]] | None:
-    match = _TYPE.fullmatch(sql)
-    if match is None:
-        return None
-    name = match[1].upper().replace("CHARACTER VARYING", "VARCHAR").replace("DECIMAL", "NUMERIC")
-    zone = (match[3] or "").replace(" WITHOUT TIME ZONE", "")
-    return name + zone, tuple(int(number) for number in (match[2] or "").split(",") if number.strip())
-
-
-def _scale(numbers: tuple[int, ...]) -> int:
-    return numbers[1] if len(numbers) > 1 else 0
 
 
 def rewrites(column: Column[Any]) -> bool:
@@ -152,13 +107,21 @@ def _enumerating(ground: Ground) -> Refusal | None:
 def _rewriting_type(ground: Ground) -> Refusal | None:
     directive = ground.directive
     live = ground.live.column(ground.key, directive.column_name)
-    if not ground.is_big or (live is not None and is_free(live["type"], directive.modify_type)):
+    if not ground.is_big or is_kept(ground):
         return None
     old = type_text(live["type"]) if live is not None else "its type"
+    change = f"changing {old} to {type_text(directive.modify_type)}"
+    if live is not None and is_free(live["type"], directive.modify_type):
+        on_it = gone_over(ground)
+        return _refusal(
+            ground,
+            f"{change} copies no row, but makes PostgreSQL go over the whole table{_size(ground)} for "
+            f"{', '.join(on_it)}, while nobody can read or write it",
+            f"Let go of {', '.join(on_it)} in one release and change the type; put it back in the next one.",
+        )
     return _refusal(
         ground,
-        f"changing {old} to {type_text(directive.modify_type)} copies the whole table{_size(ground)} while nobody "
-        "can read or write it",
+        f"{change} copies the whole table{_size(ground)} while nobody can read or write it",
         f"Add a column of the new type under a new name, move the values with @upgrade.data_migration, and retire "
         f"{ground.operation.element}.",
     )

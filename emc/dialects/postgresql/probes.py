@@ -55,7 +55,7 @@ def column_gone(key: TableKey, name: str) -> Probe:
 def has_type(type_: TypeEngine[Any]) -> str:
     """The condition that a column is of *type_*, length and precision included."""
     text = type_text(type_)
-    condition = f"a.atttypid = to_regtype({literal(text)})"
+    condition = f"a.atttypid = to_regtype({literal(text)}){_has_collation(type_)}"
     if not isinstance(type_, _WITH_ARGUMENTS) or text.upper().startswith("FLOAT"):
         return condition
     found = _ARGUMENTS.search(text)
@@ -67,6 +67,14 @@ def has_type(type_: TypeEngine[Any]) -> str:
     expected = "NULL" if arguments is None else literal(arguments)
     shown = r"substring(format_type(a.atttypid, a.atttypmod) FROM '\(([^)]*)\)')"
     return f"{condition} AND {shown} IS NOT DISTINCT FROM {expected}"
+
+
+def _has_collation(type_: TypeEngine[Any]) -> str:
+    if not isinstance(type_, String):
+        return ""
+    if type_.collation:
+        return f" AND a.attcollation = to_regcollation({literal(identifier(type_.collation))})"
+    return " AND a.attcollation = (SELECT t.typcollation FROM pg_type t WHERE t.oid = a.atttypid)"
 
 
 def has_default(before: str | None) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.schema import (
 from emc.dialects.postgresql import pieces, probes
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys, outgoing_keys
-from emc.dialects.postgresql.limits import is_free, rewrites
+from emc.dialects.postgresql.limits import rewrites
 from emc.dialects.postgresql.naming import identifier, literal, qualified, shorten
 from emc.dialects.postgresql.rendering import (
     alter,
@@ -34,6 +34,7 @@ from emc.dialects.postgresql.rendering import (
     rendered,
     validate,
 )
+from emc.dialects.postgresql.types import is_kept
 from emc.names import EMC_PREFIX, ElementKind, TableKey
 from emc.operations import DROPPED_TYPES, bare_table, table_of
 from emc.steps import Hazard, Probe, Step, Transaction
@@ -197,9 +198,8 @@ def alter_column_type(ground: Ground) -> Step:
     """In place; whether that copies every row depends on the two types."""
     directive = ground.directive
     name, type_ = directive.column_name, directive.modify_type
-    live = ground.live.column(ground.key, name)
     hazards = [Hazard.EXCLUSIVE_LOCK]
-    if live is None or not is_free(live["type"], type_):
+    if not is_kept(ground):
         hazards.append(Hazard.REWRITES_TABLE)
     return ground.step(
         [alter_type(ground.key, name, type_, directive.kw.get("postgresql_using"))],
@@ -251,11 +251,13 @@ def set_comment(ground: Ground) -> Step:
 
 
 def _sequences(columns: Any) -> Iterator[str]:
+    found: dict[str, None] = {}
     for column in columns:
         for default in (column.default, getattr(column.server_default, "arg", None)):
             sequence = getattr(default, "sequence", default)
             if isinstance(sequence, SequenceDefault):
-                yield compiled(CreateSequence(sequence, if_not_exists=True))
+                found[compiled(CreateSequence(sequence, if_not_exists=True))] = None
+    yield from found
 
 
 # -- enumerated types -----------------------------------------------------------------------------------------------
