@@ -5,9 +5,10 @@ column becomes NOT NULL, another one unique, a third gets a CHECK, a fourth a fo
 constraint are replaced; columns and a table are dropped whose data is elsewhere.
 
 What is measured is exact, but for the way to the server and back: nobody else uses the tables, so that no lock is
-waited for, and a statement that takes ACCESS EXCLUSIVE has it from its beginning at most until its answer, in a
-transaction until that of COMMIT. Which statements take it the server says: an event trigger looks into ``pg_locks`` at
-the end of every command that changes the schema.
+waited for, and a statement that takes ACCESS EXCLUSIVE has it from its beginning at most until its answer. In a
+transaction the lock ends before COMMIT answers, which unlinks files afterwards: there another session, which asks for
+the table as soon as it is locked, tells when it gets it. Which statements take the lock the server says: an event
+trigger looks into ``pg_locks`` at the end of every command that changes the schema.
 
     python -m benchmarks.postgresql_contract [--rows 10000 1000000 5000000]
 
@@ -17,8 +18,11 @@ It starts a PostgreSQL server of its own.
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,10 +164,39 @@ class Locks:
         return max(max(several) for several in self.seconds.values())
 
 
+class Waiter:
+    """A session that asks for tables as soon as they are locked, and tells when it got them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._pool = ThreadPoolExecutor(1)
+        self._asked: Future[float] | None = None
+
+    def ask(self, table: str) -> None:
+        """Ask for *table*, which is locked."""
+        self._asked = self._pool.submit(self._wait, table)
+
+    def _wait(self, table: str) -> float:
+        with suppress(sa.exc.ProgrammingError):  # It is gone.
+            self._connection.exec_driver_sql(f"SELECT FROM {table} LIMIT 0").close()
+        return time.perf_counter()
+
+    def got(self) -> float | None:
+        """When it got the table; ``None`` if it has not asked."""
+        asked, self._asked = self._asked, None
+        return asked.result() if asked is not None else None
+
+    def close(self) -> None:
+        """Leave."""
+        self._pool.shutdown()
+        self._connection.close()
+
+
 class Watch:
     """Takes the time of every lock that a session of an engine takes."""
 
-    def __init__(self, engine: Engine, locks: Locks) -> None:
+    def __init__(self, engine: Engine, waiter: Waiter, locks: Locks) -> None:
+        self.waiter = waiter
         self.locks = locks
         self.step = ""
         self.told = False
@@ -198,23 +231,26 @@ class Watch:
         self.told = self.told or diagnostic.message_primary.startswith(NOTICE)
 
     def _before(
-        self, _connection: Any, _cursor: Any, sql: str, _parameters: Any, context: Any, _: bool
+        self, _connection: Any, _cursor: Any, _sql: str, _parameters: Any, context: Any, _: bool
     ) -> None:
-        context.emc_begun = time.perf_counter()
-        # The only such command for which event triggers do not fire.
-        self.told = sql.startswith("LOCK TABLE") and "ACCESS EXCLUSIVE" in sql
+        context.emc_begun, self.told = time.perf_counter(), False
 
     def _after(
-        self, connection: Any, _cursor: Any, _sql: str, _parameters: Any, context: Any, _: bool
+        self, connection: Any, _cursor: Any, sql: str, _parameters: Any, context: Any, _: bool
     ) -> None:
-        if self.told and self.since is None:
+        # The only such command for which event triggers do not fire.
+        locked = re.match(r"LOCK TABLE (.+) IN ACCESS EXCLUSIVE MODE", sql)
+        if (self.told or locked) and self.since is None:
             self.since = context.emc_begun
+            if locked:
+                self.waiter.ask(locked[1])
         if connection.connection.dbapi_connection.autocommit:
             self._ended()
 
     def _ended(self) -> None:
         if self.since is not None:
-            self.locks.seconds[self.step].append(time.perf_counter() - self.since)
+            ended = self.waiter.got() or time.perf_counter()
+            self.locks.seconds[self.step].append(ended - self.since)
             self.since = None
 
 
@@ -230,13 +266,17 @@ def measure(url: str, rows: int) -> Locks:
     engine.dispose()
     engine = sa.create_engine(url)
     locks = Locks(rows, size)
-    watch = Watch(engine, locks)
+    waiting = sa.create_engine(url)
+    waiter = Waiter(waiting)
+    watch = Watch(engine, waiter, locks)
     begun = time.perf_counter()
     report = emc.contract(declared, engine, old_code_gone=True, report=watch.hear)
     locks.whole = time.perf_counter() - begun
     assert report.exit_code == 0, report
     assert emc.plan(declared, engine).plan.is_empty
-    engine.dispose()
+    waiter.close()
+    for one in (engine, waiting):
+        one.dispose()
     return locks
 
 

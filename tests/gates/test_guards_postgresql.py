@@ -12,12 +12,14 @@ from psycopg.errors import CheckViolation
 from sqlalchemy import (
     Column,
     Connection,
+    Date,
     DateTime,
     Engine,
     Integer,
     MetaData,
     String,
     Table,
+    cast,
     create_engine,
     event,
     exists,
@@ -32,6 +34,7 @@ import emc
 from emc.commands import PhaseReport
 from emc.errors import ExitCode, LockBudgetError, PrivilegeError
 from emc.execute import RetryPolicy, StepEvent, StepState
+from emc.names import TableKey, dotted
 from emc.upgrade import Upgrade
 from tests.gates.gating import make, run_sql, table, upgrade_to
 from tests.gates.test_guards import before, columns, live, old_release, retiring, rows
@@ -404,6 +407,24 @@ def test_rows_that_a_policy_hides_prove_nothing(postgresql_url: str) -> None:
     engine.dispose()
 
 
+def test_names_that_need_quotes_and_other_schemas(engine: Engine, other: Engine) -> None:
+    """A guard stands whatever the names are: quotes, signs that drivers read, capitals, other schemas, 63 bytes."""
+    odd, column = 'We"ird %s :x', "Ö" * 31
+    run_sql(
+        engine,
+        'CREATE SCHEMA "Too"',
+        f'CREATE TABLE "Too"."We""ird %%s :x" (id integer PRIMARY KEY, "{column}" varchar(9))',
+        'INSERT INTO "Too"."We""ird %%s :x" (id) VALUES (1)',
+    )
+    models = MetaData()
+    Table(odd, models, Column("id", Integer, primary_key=True, autoincrement=False), schema="Too")
+    upgrade = Upgrade(models)
+    upgrade.retire(dotted("Too", odd, column))
+    with before(engine, PROOF, lambda: refused(other, f'UPDATE "Too"."We""ird %%s :x" SET "{column}" = 1')):
+        assert contract(upgrade, engine).exit_code is ExitCode.DONE
+    assert set(live(engine, TableKey("Too", odd)).columns) == {"id"}
+
+
 CONDITIONS: dict[str, tuple[Callable[[Any], Any], str | None]] = {
     "null": (lambda t: t.c.a.is_(None), "a = NULL"),
     "text": (lambda t: t.c.a == "it's 100% b\\c :x", "a = 'it''s 100%% b\\c :x'"),
@@ -414,6 +435,7 @@ CONDITIONS: dict[str, tuple[Callable[[Any], Any], str | None]] = {
     "clock": (lambda t: t.c.at < func.now() - func.make_interval(10), None),
     "time zone": (lambda t: func.date_trunc("day", t.c.at) > t.c.at, None),
     "unknown function": (lambda t: func.txid_current() < t.c.b - 10, None),
+    "date as text": (lambda t: cast(t.c.day, String).like("%2019%"), None),
     "operator": (lambda t: t.c.b.op("%")(2) == 0, None),
 }
 """Conditions, and what makes one true of a row, where a CHECK can ask it."""
@@ -422,7 +444,7 @@ CONDITIONS: dict[str, tuple[Callable[[Any], Any], str | None]] = {
 def models(*more: Any) -> Any:
     """A table with a bit of everything."""
     zoned = DateTime(timezone=True)
-    return table(C("a", String(40)), C("b", Integer), C("doc", JSONB), C("at", zoned), *more)
+    return table(C("a", String(40)), C("b", Integer), C("doc", JSONB), C("at", zoned), C("day", Date), *more)
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -430,7 +452,10 @@ def test_checks_refuse_what_the_query_finds(engine: Engine, other: Engine, name:
     """A CHECK asks the same as the query, NULL included; what may change without the row keeps the gate shut."""
     condition, violation = CONDITIONS[name]
     make(engine, models(C("old", Integer)))
-    run_sql(engine, "INSERT INTO users VALUES (1, 'x', 5, '{\"k\": \"v\"}', '2021-01-01 00:00:00+00', 1)")
+    run_sql(
+        engine,
+        "INSERT INTO users VALUES (1, 'x', 5, '{\"k\": \"v\"}', '2021-01-01 00:00:00+00', '2021-01-01', 1)",
+    )
 
     def declare(upgrade: Upgrade, t: Any) -> None:
         upgrade.data_migration(t["users"], name="move", where=condition)(lambda _: {})
