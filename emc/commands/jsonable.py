@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Dialect
 
 from emc.commands.results import MigrateReport, PhaseReport, PlanReport, StatusReport
-from emc.commands.sql import work_sql
+from emc.commands.sql import rendering, work_sql
 from emc.errors import EmcError
 from emc.gates import Verdict
 from emc.phases import Phase
@@ -62,7 +62,7 @@ def work_json(work: Work | NotReady, dialect: Dialect) -> dict[str, Any]:
         "phase": str(Phase.MIGRATE),
         "description": work.reason if isinstance(work, NotReady) else work.description,
         "because": work.reason if isinstance(work, NotReady) else None,
-        "sql": work_sql(work, dialect),
+        "sql": work_sql(work, rendering(dialect)),
         "transaction": "batches",
         "unit": work.name,
         "hazards": [],

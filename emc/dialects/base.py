@@ -30,6 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
+from emc.dialects.scripting import Scripting
 from emc.errors import Refusal
 from emc.fit import Fit, fit, misfits
 from emc.names import Element, TableKey
@@ -120,6 +121,8 @@ class Dialect(abc.ABC):
     """Whether DDL that says no schema for the parent of a foreign key means that of the child."""
     tells_implied_indexes: ClassVar[bool] = False
     """Whether a snapshot tells the indexes that foreign keys have made (:attr:`LiveTable.implied`)."""
+    scripting: ClassVar[Scripting | None] = None
+    """How a script is written that proves for itself what emc would prove; ``None`` where scripts are for reading."""
     option_names: ClassVar[tuple[str, ...]] = ()
     """What options of the models may begin with besides SQLAlchemy's name of the dialect."""
 

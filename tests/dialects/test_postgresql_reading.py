@@ -321,7 +321,7 @@ def test_queries_do_not_grow_with_tables(server: sa.Engine) -> None:
 
 
 def test_what_emc_leaves_alone_only_takes_names(server: sa.Engine) -> None:
-    """Views, materialized views, partitions and tables of extensions are no tables, but their names are taken."""
+    """Views, partitions, tables of extensions, indexes and sequences are no tables, but their names are taken."""
     with server.begin() as connection:
         for statement in (
             "CREATE TABLE t (id int PRIMARY KEY)",
@@ -340,6 +340,9 @@ def test_what_emc_leaves_alone_only_takes_names(server: sa.Engine) -> None:
         TableKey(None, "m"): "materialized view",
         TableKey(None, "p1"): "partition of p",
         TableKey(None, "pair"): "type",
+        TableKey(None, "t_pkey"): "index of table t",
+        TableKey(None, "p_pkey"): "index of table p",
+        TableKey(None, "p1_pkey"): "index of table p1",
     }
     assert live.tables[TableKey(None, "p")].definitions[ElementKind.TABLE, "p"] == "PARTITION BY RANGE (id)"
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 import emc
-from emc.errors import ExitCode, PostconditionError
+from emc.errors import ExitCode, PlanRefusedError, PostconditionError
 from emc.execute import RetryPolicy, StepEvent, StepState
 from emc.upgrade import Upgrade
 
@@ -39,9 +39,11 @@ def ask(engine: sa.Engine, query: str) -> Any:
         return connection.exec_driver_sql(query).scalar()
 
 
-def upgrade(*more: Any, **options: Any) -> Upgrade:
-    """An upgrade of the table of users, with *more* in it."""
+def upgrade(*more: Any, beside: Any = None) -> Upgrade:
+    """An upgrade of the table of users, with *more* in it; *beside* is in a table of its own."""
     metadata = sa.MetaData()
+    if beside is not None:
+        sa.Table("fresh", metadata, sa.Column("name", sa.Text), beside)
     sa.Table(
         "users",
         metadata,
@@ -49,7 +51,7 @@ def upgrade(*more: Any, **options: Any) -> Upgrade:
         sa.Column("name", sa.Text),
         *more,
     )
-    return Upgrade(metadata, **options)
+    return Upgrade(metadata)
 
 
 def indexed() -> Upgrade:
@@ -130,9 +132,9 @@ def test_a_build_that_still_runs_is_waited_for_and_not_done_again(database: sa.E
 
 def test_a_build_of_another_definition_is_waited_for_and_replaced(database: sa.Engine) -> None:
     """What a killed emc was building for other models is left to end, and said to be another; a new run replaces it."""
-    with orphaned_build(database, "CREATE INDEX CONCURRENTLY ix_users_name ON users (id)") as finish:
-        with pytest.raises(PostconditionError, match="ix_users_name"):
-            run(indexed(), database, lambda _: finish())
+    other = "CREATE INDEX CONCURRENTLY ix_users_name ON users (id)"
+    with orphaned_build(database, other) as finish, pytest.raises(PostconditionError, match="ix_users_name"):
+        run(indexed(), database, lambda _: finish())
     assert emc.expand(indexed(), database).exit_code is ExitCode.DONE
     emc.contract(indexed(), database, old_code_gone=True)
     assert "(name)" in ask(database, "SELECT pg_get_indexdef('ix_users_name'::regclass)")
@@ -149,7 +151,7 @@ def test_a_build_that_fails_in_the_end_is_made_anew(database: sa.Engine) -> None
         finish()
 
     failed: list[threading.ExceptHookArgs] = []
-    threading.excepthook, before = failed.append, threading.excepthook  # type: ignore[assignment]
+    threading.excepthook, before = failed.append, threading.excepthook
     try:
         with orphaned_build(database, "CREATE INDEX CONCURRENTLY ix_users_name ON users (name)") as finish:
             events, report = run(indexed(), database, end)
@@ -184,17 +186,12 @@ def test_a_build_on_another_table_is_no_reason_to_wait(database: sa.Engine) -> N
         builder.join()
 
 
-LEFTOVERS = {
-    "an INVALID index": "CREATE UNIQUE INDEX CONCURRENTLY ix_users_name ON users (name)",
-}
-
-
 def test_an_invalid_leftover_is_dropped_and_built_again(database: sa.Engine) -> None:
     """INVALID is not there, whatever it says of itself; what a failed build of another definition left goes too."""
     send(database, "INSERT INTO users VALUES (2, 'ann')")
-    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        with pytest.raises(sa.exc.IntegrityError):
-            connection.exec_driver_sql(LEFTOVERS["an INVALID index"])
+    apart = database.execution_options(isolation_level="AUTOCOMMIT")
+    with apart.connect() as connection, pytest.raises(sa.exc.IntegrityError):
+        connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY ix_users_name ON users (name)")
     assert emc.expand(indexed(), database).done == ("create-index:users.ix_users_name",)
     assert ask(
         database,
@@ -210,3 +207,79 @@ def test_an_unvalidated_constraint_is_validated(database: sa.Engine) -> None:
     assert emc.contract(change, database, old_code_gone=True).done == ("add-check:users.ck_name",)
     assert ask(database, "SELECT convalidated FROM pg_constraint WHERE conname = 'ck_name'")
     assert emc.plan(change, database).is_empty
+
+
+TAKEN = {
+    "view": ("CREATE VIEW ix_users_name AS SELECT 1 AS one", "view"),
+    "sequence": ("CREATE SEQUENCE ix_users_name", "sequence"),
+    "table": ("CREATE TABLE ix_users_name (id int)", "table"),
+    "index of another table": (
+        "CREATE TABLE other (id int); CREATE INDEX ix_users_name ON other (id)",
+        "index of table other",
+    ),
+    "constraint of another table": (
+        "CREATE TABLE other (id int CONSTRAINT ix_users_name UNIQUE)",
+        "index of table other",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        *(("index", what) for what in TAKEN),
+        ("unique", "view"),
+        ("index of a new table", "sequence"),
+        ("unique of a new table", "index of another table"),
+    ],
+)
+def test_a_name_that_something_else_has_stops_the_run_before_it_begins(
+    database: sa.Engine, what: str, how: str
+) -> None:
+    """Relations share their names within a schema: whose name it is is said when planning, and nothing was done."""
+    statement, said = TAKEN[what]
+    send(database, statement)
+    made: Any = (
+        sa.Index("ix_users_name", "name")
+        if "index" in how
+        else sa.UniqueConstraint("name", name="ix_users_name")
+    )
+    change = upgrade(beside=made) if "new table" in how else upgrade(made)
+    with pytest.raises(PlanRefusedError) as refused:
+        emc.plan(change, database)
+    [refusal] = refused.value.refusals
+    assert "ix_users_name" in refusal.reason
+    assert said in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("there", "made", "said"),
+    [
+        (
+            "CREATE INDEX name_of_two ON users (lower(name))",
+            lambda: sa.UniqueConstraint("name", name="name_of_two"),
+            "USING btree (lower(name))",
+        ),
+        (
+            "ALTER TABLE users ADD CONSTRAINT name_of_two CHECK (name <> '')",
+            lambda: sa.UniqueConstraint("name", name="name_of_two"),
+            "CHECK (name <> ''::text)",
+        ),
+        (
+            "ALTER TABLE users ADD CONSTRAINT name_of_two UNIQUE (name)",
+            lambda: sa.CheckConstraint("name <> ''", name="name_of_two"),
+            "UNIQUE (name)",
+        ),
+    ],
+)
+def test_another_definition_under_the_name_is_shown_beside_the_wanted_one(
+    database: sa.Engine, there: str, made: Callable[[], Any], said: str
+) -> None:
+    """What nobody has named is not dropped to make room for its namesake; the two definitions are said."""
+    send(database, there)
+    with pytest.raises(PlanRefusedError) as refused:
+        emc.expand(upgrade(made()), database)
+    [refusal] = refused.value.refusals
+    assert said in refusal.reason
+    assert "ADD CONSTRAINT name_of_two" in refusal.reason
+    assert ask(database, "SELECT count(*) FROM pg_class WHERE relname LIKE 'emc%%'") == 0

@@ -25,10 +25,13 @@ from emc.dialects.postgresql import (
     recipes,
     sessions,
     spelling,
+    taken,
     types,
 )
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
+from emc.dialects.postgresql.script import Psql
+from emc.dialects.scripting import Scripting
 from emc.errors import Refusal
 from emc.fit import Fit
 from emc.names import Element, TableKey
@@ -84,6 +87,7 @@ class PostgreSQL(Dialect):
     name: ClassVar[str] = "postgresql"
     transactional_ddl: ClassVar[bool] = True
     separate_enums: ClassVar[bool] = True
+    scripting: ClassVar[Scripting | None] = Psql()
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -172,8 +176,8 @@ class PostgreSQL(Dialect):
     def refuse(
         self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
     ) -> Refusal | None:
-        """Why *operation* would stall or break a running system; ``None`` when it would not."""
-        return limits.refuse(Ground(operation, live))
+        """Why *operation* would stall or break a running system, or has no name to itself; ``None`` when it would not."""
+        return taken.refuse(Ground(operation, live, operations)) or limits.refuse(Ground(operation, live))
 
     def dependents(
         self, operation: Operation, live: LiveSchema, operations: Sequence[Operation]

@@ -35,6 +35,9 @@ _SIZE = """
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
+       CASE WHEN c.relkind IN ('i', 'I') THEN
+           (SELECT CAST(CAST(i.indrelid AS regclass) AS text) FROM pg_index i WHERE i.indexrelid = c.oid)
+       END AS index_of,
        CASE WHEN c.relispartition THEN
            (SELECT CAST(CAST(i.inhparent AS regclass) AS text) FROM pg_inherits i WHERE i.inhrelid = c.oid)
        END AS partition_of,
@@ -63,7 +66,7 @@ SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
                SELECT k.* FROM tree JOIN pg_class k ON k.oid = tree.inhrelid WHERE k.relkind = 'r') leaf
        HAVING c.relkind = 'p'
        ) size ON true
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {where}
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c', 'S', 'i', 'I') AND {where}
  ORDER BY n.nspname, c.relname
 """
 
