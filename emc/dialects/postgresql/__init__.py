@@ -176,7 +176,7 @@ class PostgreSQL(Dialect):
     def refuse(
         self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
     ) -> Refusal | None:
-        """Why *operation* would stall or break a running system, or has no name to itself; ``None`` when it would not."""
+        """Why *operation* would stall or break a running system, or what has the name that it is about to give."""
         return taken.refuse(Ground(operation, live, operations)) or limits.refuse(Ground(operation, live))
 
     def dependents(
