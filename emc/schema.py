@@ -105,6 +105,8 @@ class LiveSchema:
     """Ordinary tables, ``emc_…`` ones included. Views, partitions and tables of extensions are left out."""
     enums: Mapping[TableKey, Sequence[str]] = field(default_factory=dict)
     """Labels of enumerated types that exist apart from columns (PostgreSQL), by schema and name of the type."""
+    domains: frozenset[TableKey] = frozenset()
+    """Domains (PostgreSQL), by schema and name."""
     names_taken: Mapping[TableKey, str] = field(default_factory=dict)
     """Views, partitions, tables of extensions: names in use by what emc leaves alone, with what it is."""
     folds_tables: bool = False
