@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from emc.claims import Guard, Proof
 from emc.errors import EmcError, ExitCode
-from emc.gates import Scope, Verdict, judge
+from emc.gates import Scope, Verdict, judge, looked_at
 from emc.steps import Step, Transaction
 
 
@@ -47,6 +47,7 @@ def confirm(
         tables = {step.operation.element.table for step in unit}
         present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
         scope.dialect.lock(connection, present)
+        _demand_small(connection, scope, unit, overrides, proofs)
     if gone := fallen(connection, scope, guards):
         raise GateShutError(unguarded(gone, proofs))
     evidence: dict[str, Any] = {}
@@ -57,6 +58,34 @@ def confirm(
             raise GateShutError(shut)
         evidence[step.id] = {verdict.gate: _evidence(verdict) for verdict in verdicts}
     return evidence
+
+
+def _demand_small(
+    connection: Connection,
+    scope: Scope,
+    unit: Sequence[Step],
+    overrides: Mapping[str, str],
+    proofs: Sequence[Proof],
+) -> None:
+    """Make sure that what is looked at now, with everybody kept out, is as small as the plan believed.
+
+    :raises GateShutError: it is not; a look at it would keep everybody waiting for as long as it takes.
+    """
+    for step in unit:
+        if step.operation.allowed is not None:
+            continue
+        for gate, claim in looked_at(step.operation, connection, scope, overrides, proofs):
+            size = scope.dialect.outgrown(connection, claim.key, scope.plan.situation.live)
+            if size is not None:
+                raise GateShutError(
+                    [
+                        gate.shut(
+                            f"table {claim.key} has {size // 2**20} MiB, which its statistics do not know yet: too"
+                            " much to be looked at while everybody waits",
+                            f"ANALYZE {claim.key};  -- as its owner, then: emc contract --old-code-gone",
+                        )
+                    ]
+                )
 
 
 def fallen(connection: Connection, scope: Scope, guards: Sequence[Guard]) -> list[Guard]:

@@ -327,6 +327,14 @@ class Dialect(abc.ABC):
         """
         return False
 
+    def outgrown(self, connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
+        """Bytes of table *key*, where it is far from the few that its rows are looked at under a lock for.
+
+        *live* goes by statistics, which may be old. ``None`` where it is as small as *live* says, or was known to be
+        big, and where the size is no matter.
+        """
+        return None
+
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why nothing could keep *claim* true until *operation* has run, as a clause; ``None`` when something can."""
         return None

@@ -156,6 +156,19 @@ def claims(
     return tuple(found)
 
 
+def looked_at(
+    operation: Operation,
+    connection: Connection,
+    scope: Scope,
+    overrides: Mapping[str, str] | None = None,
+    proofs: Sequence[Proof] = (),
+) -> tuple[tuple[Gate, Claim], ...]:
+    """What :func:`judge` looks at the rows for, because no proof spares it that and nobody has overridden the gate."""
+    spared = {proof.claim.gate for proof in proofs} | set(overrides or {})
+    gates = [gate for gate in gates_of(operation) if gate.name not in spared]
+    return tuple((gate, claim) for gate in gates for claim in gate.claims(connection, scope))
+
+
 def _guarded(gate: Gate, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
     """What guards have to keep true of the answer of *gate*: all of it, or nothing."""
     own, live = gate.claims(connection, scope), scope.plan.situation.live

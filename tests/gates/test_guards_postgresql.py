@@ -216,6 +216,27 @@ def test_a_guard_that_was_left_is_told_and_used_or_taken_away(
     assert not any(one.startswith(GUARD) for one in sent)
 
 
+def test_a_table_that_has_grown_is_not_looked_at_under_the_lock(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statistics may call small what has grown since; under the lock the files are asked, and the gate is shut."""
+    monkeypatch.setattr("emc.dialects.postgresql.ground.SMALL", 8192)
+    make(engine, old_release, users=[{"id": 1}])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ALTER TABLE users SET (autovacuum_enabled = false)")
+        connection.exec_driver_sql("VACUUM ANALYZE users")
+    run_sql(engine, "INSERT INTO users (id) SELECT n FROM generate_series(2, 5000) n")
+    with before(engine, LOCK, lambda: None) as sent:
+        report = contract(retiring(), engine)
+    assert report.exit_code is ExitCode.GATE_SHUT
+    [verdict] = report.blocked[0].verdicts
+    assert (verdict.remedy or "").startswith("ANALYZE users;")
+    asked, shut = (at for at, one in enumerate(sent) if one.startswith(LOCK) or "pg_table_size" in one)
+    assert not [one for one in sent[asked:shut] if "FROM users" in one]
+    run_sql(engine, "ANALYZE users")
+    assert contract(retiring(), engine).done == ("drop-column:users.a",)
+
+
 def noting(**allowed: str) -> Upgrade:
     """Column a is retired once each user has a note, which no CHECK on users could keep true."""
 

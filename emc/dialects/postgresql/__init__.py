@@ -195,6 +195,10 @@ class PostgreSQL(Dialect):
         """Where the table is too big to be looked at in the transaction of the drop."""
         return guards.guarded(operation, claim, live)
 
+    def outgrown(self, connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
+        """By the size of the files, of which nobody is asked who does not hold the lock already."""
+        return guards.outgrown(connection, key, live)
+
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why no CHECK could keep *claim* true."""
         return guards.cannot_guard(claim, live)
