@@ -91,5 +91,5 @@ class BatchPolicy(Waiting):
     """Seconds to wait for a lock."""
     lock_attempts: int = 3
     """How often a batch is tried again because of a lock before it is made smaller."""
-    reconnects: int = 5
+    reconnects: int = 10
     """How often in a row a lost connection is replaced."""
