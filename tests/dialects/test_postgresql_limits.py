@@ -145,6 +145,8 @@ def test_free_types_are_free_on_the_server(
         (sa.Column("a", sa.Uuid, server_default=sa.text("gen_random_uuid()")), True),
         (sa.Column("a", sa.Integer, server_default=sa.Sequence("s").next_value()), True),
         (sa.Column("a", sa.Integer, sa.Identity()), True),
+        (sa.Column("a", pg.DOMAIN("plain", sa.Integer())), False),
+        (sa.Column("a", pg.DOMAIN("positive", sa.Integer(), check=sa.text("VALUE > 0"))), True),
         (sa.Column("a", sa.Integer, sa.Computed("1 + 1", persisted=True)), True),
     ],
 )
@@ -185,6 +187,7 @@ def test_a_default_per_row_does_not_rewrite_a_big_table(database: sa.Engine) -> 
         sa.Column("a", sa.Uuid, nullable=False, server_default=sa.text("gen_random_uuid()")),
         sa.Column("a", sa.Integer, sa.Identity()),
         sa.Column("a", sa.Integer, sa.Computed("1 + 1", persisted=True)),
+        sa.Column("a", pg.DOMAIN("positive", sa.Integer(), check=sa.text("VALUE > 0"))),
     ],
 )
 def test_columns_that_would_rewrite_a_big_table_are_refused(

@@ -13,7 +13,7 @@ from emc.dialects.postgresql.ground import SMALL, Ground
 from emc.dialects.postgresql.kinship import columns_of_enum
 from emc.dialects.postgresql.naming import DIALECT
 from emc.dialects.postgresql.rendering import type_text
-from emc.dialects.postgresql.types import gone_over, is_free, is_kept
+from emc.dialects.postgresql.types import gone_over, is_constrained, is_free, is_kept
 from emc.errors import Refusal
 from emc.names import ElementKind
 from emc.operations import Kind
@@ -40,7 +40,7 @@ _TYPES = frozenset(
 
 def rewrites(column: Column[Any]) -> bool:
     """Whether adding *column* writes every row: its value differs from row to row."""
-    if column.identity is not None:
+    if column.identity is not None or is_constrained(column.type):
         return True
     if column.computed is not None:
         return column.computed.persisted is not False
@@ -51,6 +51,12 @@ def rewrites(column: Column[Any]) -> bool:
     return any(
         call.lower().removeprefix("pg_catalog.") not in _STABLE | _TYPES for call in _CALL.findall(default)
     )
+
+
+def can_wait_for_its_default(column: Column[Any]) -> bool:
+    """Whether only its default makes *column* write every row: then it can be added first, and get the default after."""
+    plain = column.identity is None and column.computed is None and not is_constrained(column.type)
+    return bool(column.nullable) and plain
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------
@@ -131,18 +137,24 @@ def _rewriting_column(ground: Ground) -> Refusal | None:
     column: Column[Any] = ground.directive.column
     if not ground.is_big or ground.is_new or not rewrites(column):
         return None
-    if column.nullable and column.identity is None and column.computed is None:
+    if can_wait_for_its_default(column):
         return None
     why = "a default that differs from row to row"
+    remedy = (
+        "Make the column nullable in this release (without identity or computed value) and fill it with "
+        "@upgrade.data_migration; make it NOT NULL in the next one."
+    )
     if column.identity is not None:
         why = "an identity"
     elif column.computed is not None:
         why = "a stored computed value"
+    elif is_constrained(column.type):
+        why = f"the domain {type_text(column.type)}, which has constraints,"
+        remedy = "Give the column the type that the domain is made of, and a CheckConstraint of its own."
     return _refusal(
         ground,
         f"adding a column with {why} writes the whole table{_size(ground)} while nobody can read or write it",
-        "Make the column nullable in this release (without identity or computed value) and fill it with "
-        "@upgrade.data_migration; make it NOT NULL in the next one.",
+        remedy,
     )
 
 

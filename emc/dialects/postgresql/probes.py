@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import CHAR, TIMESTAMP, DateTime, Numeric, String, Time
-from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.dialects.postgresql import ARRAY, BIT, INTERVAL
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.naming import identifier, literal, qualified, table_name
@@ -20,7 +20,7 @@ from emc.names import TableKey
 from emc.steps import Probe
 
 _ARGUMENTS = re.compile(r"\(([^)]*)\)")
-_WITH_ARGUMENTS = (String, Numeric, DateTime, TIMESTAMP, Time, BIT)
+_WITH_ARGUMENTS = (String, Numeric, DateTime, TIMESTAMP, Time, BIT, INTERVAL)
 """Types whose arguments PostgreSQL shows as SQLAlchemy writes them."""
 
 
@@ -56,6 +56,8 @@ def has_type(type_: TypeEngine[Any]) -> str:
     """The condition that a column is of *type_*, length and precision included."""
     text = type_text(type_)
     condition = f"a.atttypid = to_regtype({literal(text)}){_has_collation(type_)}"
+    if isinstance(type_, ARRAY):
+        type_ = type_.item_type
     if not isinstance(type_, _WITH_ARGUMENTS) or text.upper().startswith("FLOAT"):
         return condition
     found = _ARGUMENTS.search(text)

@@ -19,10 +19,10 @@ from sqlalchemy.schema import (
     SetTableComment,
 )
 
-from emc.dialects.postgresql import pieces, probes
+from emc.dialects.postgresql import domains, pieces, probes
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys, outgoing_keys
-from emc.dialects.postgresql.limits import rewrites
+from emc.dialects.postgresql.limits import can_wait_for_its_default, rewrites
 from emc.dialects.postgresql.naming import identifier, literal, qualified, shorten
 from emc.dialects.postgresql.rendering import (
     alter,
@@ -43,9 +43,9 @@ from emc.steps import Hazard, Probe, Step, Transaction
 
 
 def create_table(ground: Ground) -> Step:
-    """The table, its indexes and comments; its types are there, since each is an operation of its own."""
+    """The table with its domains, indexes and comments; enumerated types are there, each an operation of its own."""
     table = table_of(ground.directive)
-    statements = [*_sequences(table.columns), compiled(CreateTable(table))]
+    statements = [*domains.made(ground), *_sequences(table.columns), compiled(CreateTable(table))]
     # Not by way of Alembic, which would fire the events that create types once more.
     statements += [compiled(CreateIndex(index)) for index in sorted(table.indexes, key=lambda i: str(i.name))]
     if table.comment is not None:
@@ -114,11 +114,11 @@ def add_column(ground: Ground) -> Step:
     the column first and its default then, so that only rows to come have it.
     """
     column = bare_column(ground.directive.column, ground.key)
-    statements = list(_sequences([column]))
+    statements = [*domains.made(ground), *_sequences([column])]
     hazards = [Hazard.EXCLUSIVE_LOCK]
     later: list[str] = []
     if rewrites(column):
-        if ground.is_big and column.nullable and column.computed is None and column.identity is None:
+        if ground.is_big and can_wait_for_its_default(column):
             set_default = ops.AlterColumnOp(
                 ground.key.name,
                 column.name,
@@ -202,7 +202,7 @@ def alter_column_type(ground: Ground) -> Step:
     if not is_kept(ground):
         hazards.append(Hazard.REWRITES_TABLE)
     return ground.step(
-        [alter_type(ground.key, name, type_, directive.kw.get("postgresql_using"))],
+        [*domains.made(ground), alter_type(ground.key, name, type_, directive.kw.get("postgresql_using"))],
         probes.column(ground.key, name, "has the type of the models", probes.has_type(type_)),
         *hazards,
     )

@@ -28,7 +28,7 @@ def fit(old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
     ``citext`` holds the same texts as ``text`` and finds others equal: neither fits into the other.
     """
     if isinstance(old, DOMAIN) or isinstance(new, DOMAIN):
-        return Fit.DIFFERENT if _is_constrained(new) else fit(_base(old), _base(new))
+        return Fit.DIFFERENT if is_constrained(new) else fit(_base(old), _base(new))
     if isinstance(old, ARRAY) and isinstance(new, ARRAY):
         return fit(old.item_type, new.item_type)
     if isinstance(old, CITEXT) is not isinstance(new, CITEXT):
@@ -96,7 +96,8 @@ def _base(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return type_
 
 
-def _is_constrained(type_: TypeEngine[Any]) -> bool:
+def is_constrained(type_: TypeEngine[Any]) -> bool:
+    """Whether *type_* is a domain that does not take every value of its base."""
     while isinstance(type_, DOMAIN):
         if type_.check is not None or type_.not_null:
             return True
@@ -120,7 +121,7 @@ def is_free(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
         before, after = _base(old), _base(new)
         bounded = getattr(after, "length", None) is not None or getattr(after, "precision", None) is not None
         same = type_text(before) == type_text(after) and not isinstance(old, DOMAIN)
-        return not _is_constrained(new) and (same or (not bounded and is_free(before, after)))
+        return not is_constrained(new) and (same or (not bounded and is_free(before, after)))
     old_parts, new_parts = _parsed(type_text(old)), _parsed(type_text(new))
     if old_parts is None or new_parts is None:
         return type_text(old) == type_text(new)
