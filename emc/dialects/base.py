@@ -70,6 +70,8 @@ class Blocker:
     """The first 100 characters of its query."""
     sure: bool = True
     """Whether it is known to hold a lock of the table; otherwise the database does not tell, and it may."""
+    gives_way: float | None = None
+    """Seconds after which the server ends it for whoever waits so long (autovacuum); ``None``: it goes on."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,7 @@ class Dialect(abc.ABC):
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
     def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
-        """Whether rows could break *claim* between its proof and the statements of *operation*, unless guards stop them.
+        """Whether rows could break *claim* between its proof and the statements of *operation*, unless guarded.
 
         ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out while the
         rows are looked at, which are few enough for that.

@@ -14,6 +14,9 @@ from emc.execute.messages import budget_spent, first_line, unreachable
 from emc.execute.retry import RetryPolicy
 from emc.steps import Step
 
+_OUTWAIT = 0.2
+"""Seconds that a session which gives way to those who wait gets to do so."""
+
 
 class Patience:
     """The attempts at one unit."""
@@ -30,6 +33,7 @@ class Patience:
         self._begun = self._attempt_begun = retry.clock()
         self._reconnects = self._doubts = self._looks = self._builds = self._put_off = 0
         self._put_off_for = 0.0
+        self._outwaits = 0.0
 
     def begin(self) -> None:
         """Another attempt."""
@@ -52,7 +56,7 @@ class Patience:
     @property
     def lock_timeout(self) -> float:
         """Seconds for which the attempt may wait for a lock."""
-        return self._retry.lock_timeout(self.attempt)
+        return max(self._retry.lock_timeout(self.attempt), self._outwaits)
 
     # -- whether to try again -----------------------------------------------------------------------------------
 
@@ -123,6 +127,9 @@ class Patience:
         blockers: tuple[Blocker, ...] = ()
         if failure is Failure.LOCKED and shown:
             blockers = in_the_way(self._engine, self._dialect, steps)
+        # Whom the server ends for those who wait for a second would never be met by one who gives up after a second.
+        ends = [blocker.gives_way for blocker in blockers if blocker.gives_way is not None]
+        self._outwaits = max(ends) + _OUTWAIT if ends and len(ends) == len(blockers) else 0.0
         if over:
             raise budget_spent(at, self.attempt, spent, blockers, error, built) from error
         self._report(

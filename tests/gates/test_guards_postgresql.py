@@ -393,7 +393,7 @@ def test_parts_of_a_table_are_guarded_too(engine: Engine, other: Engine, kind: s
         refused(other, attach[kind])
 
     models = MetaData()
-    options = {"postgresql_partition_by": "RANGE (id)"} if kind == "partitions" else {}
+    options: dict[str, Any] = {"postgresql_partition_by": "RANGE (id)"} if kind == "partitions" else {}
     Table(
         "users",
         models,

@@ -225,7 +225,12 @@ def failure(error: DBAPIError) -> Failure:
 _BLOCKERS = """
 SELECT CAST(a.pid AS text), coalesce(a.usename, ''),
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start)),
-       left(coalesce(a.query, ''), 100)
+       left(coalesce(a.query, ''), 100),
+       -- Autovacuum, whose worker is nobody's: that is seen without privileges. It gives way to whoever has waited long
+       -- enough to look for a deadlock, unless it is there to prevent wraparound (manual, "Routine Vacuuming").
+       CASE WHEN a.usesysid IS NULL AND coalesce(a.query, '') NOT LIKE '%(to prevent wraparound)' THEN
+           (SELECT CAST(setting AS float8) / 1000 FROM pg_settings WHERE name = 'deadlock_timeout')
+       END
   FROM pg_stat_activity a
  WHERE a.pid <> pg_backend_pid() AND a.application_name <> :application
    AND EXISTS (SELECT FROM pg_locks l
@@ -243,4 +248,7 @@ def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Block
     # Within a transaction the server goes on showing the activity of the first look.
     connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
     rows = connection.execute(text(_BLOCKERS), {"names": names, "application": APPLICATION})
-    return [Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows]
+    return [
+        Blocker(pid, user, float(seconds or 0), query, gives_way=gives_way)
+        for pid, user, seconds, query, gives_way in rows
+    ]
