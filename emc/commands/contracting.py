@@ -70,7 +70,7 @@ def contract(
         scope = Scope(derived, dialect, old_code_gone, soak)
         passed, blocked = _sort(derived, connection, scope, overrides, only)
         steps = tuple(step for step in derived.contract if not only or step.id in only)
-        left = standing(derived.situation.live)
+        left = standing(derived.situation.live) or _leftovers(derived, dialect)
         if dry_run or not (steps or left):
             return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run)
         demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
@@ -128,14 +128,20 @@ def contract(
 
 
 def _clear(course: Course, only: Sequence[str]) -> None:
-    """Take away the guards that an interrupted run left and that nothing which is about to run needs."""
+    """Take away what an interrupted run left and that nothing which is about to run needs."""
     with planned(course.upgrade, course.engine, course.dialect) as (connection, derived):
-        if not standing(derived.situation.live):
+        leftovers = _leftovers(derived, course.dialect)
+        if not (standing(derived.situation.live) or leftovers):
             return
         passed, _ = _sort(derived, connection, course.scope(derived), course.overrides, only)
         steps = lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
-    for step in steps:
+    for step in (*steps, *leftovers):
         course.run([step])
+
+
+def _leftovers(derived: Plan, dialect: Dialect) -> Sequence[Step]:
+    """How to take away what an interrupted run left, besides guards, and that the plan no longer needs."""
+    return dialect.leftovers((*derived.expand, *derived.contract), derived.situation.live)
 
 
 def _run(course: Course, scope: Scope, unit: tuple[Step, ...]) -> tuple[Verdict, ...]:

@@ -360,6 +360,17 @@ class Dialect(abc.ABC):
         """Take the guards called *names*, which nothing needs any more, away from table *key*."""
         raise NotImplementedError(f"{self.name} knows no guards")
 
+    def leftovers(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """How to take away what an interrupted run left, besides guards, and that none of *steps* needs any more.
+
+        :param steps: all of the plan.
+        """
+        return ()
+
+    def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
+        """Half-made elements that are not emc's to touch: the dotted name of each, and what there is to say of it."""
+        return ()
+
     def in_doubt(self, engine: Engine, keys: Sequence[TableKey]) -> frozenset[str]:
         """Those of tables *keys* that a transaction may write to which no guard has waited for."""
         return frozenset()

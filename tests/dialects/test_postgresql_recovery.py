@@ -209,6 +209,65 @@ def test_an_unvalidated_constraint_is_validated(database: sa.Engine) -> None:
     assert emc.plan(change, database).is_empty
 
 
+OWN = "SELECT count(*) FROM pg_class c FULL JOIN pg_constraint k ON false WHERE c.relname LIKE 'emc_ne%%'"
+OWN += " OR k.conname LIKE 'emc_nn%%'"
+
+
+def test_what_no_step_finishes_any_more_is_taken_away(database: sa.Engine) -> None:
+    """A killed run's own CHECK and index, for models that have changed since, are said, and go with contract."""
+    send(
+        database,
+        "ALTER TABLE users ADD CONSTRAINT emc_nn_users_name CHECK (name IS NOT NULL) NOT VALID",
+        "CREATE INDEX emc_new_ix_users_name ON users (name)",
+    )
+    plan = emc.plan(upgrade(), database).plan
+    assert plan.is_empty
+    assert [(note.kind, note.target) for note in plan.notes] == [("guard", "users"), ("guard", "users")]
+    assert emc.status(upgrade(), database).next.startswith("emc contract")
+    emc.contract(upgrade(), database)
+    assert ask(database, OWN) == 0
+    assert emc.plan(upgrade(), database).plan.notes == ()
+    send(database, "INSERT INTO users VALUES (2, NULL)")
+
+
+def test_what_a_step_will_finish_stays(database: sa.Engine) -> None:
+    """A CHECK that SET NOT NULL is going to use is no leftover, though its gate is shut."""
+    send(
+        database,
+        "INSERT INTO users VALUES (2, NULL)",
+        "ALTER TABLE users ADD CONSTRAINT emc_nn_users_name CHECK (name IS NOT NULL) NOT VALID",
+    )
+    metadata = sa.MetaData()
+    sa.Table(
+        "users",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("name", sa.Text, nullable=False),
+    )
+    required = Upgrade(metadata)
+    assert emc.contract(required, database, old_code_gone=True).exit_code is ExitCode.GATE_SHUT
+    assert ask(database, OWN) == 1
+    send(database, "UPDATE users SET name = '' WHERE id = 2")
+    assert emc.contract(required, database, old_code_gone=True).done == ("set-not-null:users.name",)
+    assert ask(database, OWN) == 0
+
+
+def test_an_invalid_index_that_nobody_asked_for_is_pointed_out(database: sa.Engine) -> None:
+    """A REINDEX CONCURRENTLY that failed leaves an index that costs and serves nobody; it is not emc's to drop."""
+    send(database, "CREATE INDEX ix_users_name ON users (name)", "INSERT INTO users VALUES (2, 'ann')")
+    apart = database.execution_options(isolation_level="AUTOCOMMIT")
+    with apart.connect() as connection, pytest.raises(sa.exc.IntegrityError):
+        connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY ix_users_name_ccnew ON users (name)")
+    plan = emc.plan(indexed(), database).plan
+    assert plan.is_empty
+    [note] = plan.notes
+    assert (note.kind, note.target) == ("unfinished", "users.ix_users_name_ccnew")
+    emc.contract(indexed(), database, old_code_gone=True)
+    with apart.connect() as connection:
+        connection.exec_driver_sql(note.text.partition("now: ")[2])
+    assert emc.plan(indexed(), database).plan.notes == ()
+
+
 TAKEN = {
     "view": ("CREATE VIEW ix_users_name AS SELECT 1 AS one", "view"),
     "sequence": ("CREATE SEQUENCE ix_users_name", "sequence"),

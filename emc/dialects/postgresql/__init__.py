@@ -17,6 +17,7 @@ from emc.dialects.postgresql import (
     dependents,
     guards,
     indexes,
+    leftovers,
     limits,
     pooling,
     privileges,
@@ -216,6 +217,14 @@ class PostgreSQL(Dialect):
     def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
         """Take guards away."""
         return guards.lift(key, names)
+
+    def leftovers(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """Checks and indexes of emc's own whose operation the models no longer ask for."""
+        return leftovers.steps(steps, live)
+
+    def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
+        """INVALID indexes."""
+        return leftovers.remarks(steps, live)
 
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
         """What the role of *connection* lacks to run *steps*."""
