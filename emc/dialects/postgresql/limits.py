@@ -54,7 +54,7 @@ def rewrites(column: Column[Any]) -> bool:
 
 
 def can_wait_for_its_default(column: Column[Any]) -> bool:
-    """Whether only its default makes *column* write every row: then it can be added first, and get the default after."""
+    """Whether only its default makes *column* write every row: then it can come first, and get the default then."""
     plain = column.identity is None and column.computed is None and not is_constrained(column.type)
     return bool(column.nullable) and plain
 
