@@ -14,6 +14,7 @@ It starts a PostgreSQL server of its own.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,11 +159,13 @@ def watch(engine: Engine, course: Course) -> None:
     """Note down what is sent through *engine*, and which lock timeouts are set."""
 
     @event.listens_for(engine, "before_cursor_execute")
-    def before(_connection: Any, _cursor: Any, sql: str, parameters: Any, context: Any, _many: bool) -> None:
+    def before(connection: Any, _cursor: Any, sql: str, parameters: Any, context: Any, _many: bool) -> None:
         context.emc_begun = time.perf_counter()
         if isinstance(parameters, Mapping) and "lock_timeout" in parameters:
-            text = str(parameters["lock_timeout"])
-            course.timeouts.append((context.emc_begun, float(text.removesuffix("ms")) / 1000))
+            seconds = float(str(parameters["lock_timeout"]).removesuffix("ms")) / 1000
+            # What only reads keeps nobody waiting, however long it waits itself.
+            reads = connection.get_execution_options().get("isolation_level") == "REPEATABLE READ"
+            course.timeouts.append((context.emc_begun, 0.0 if reads else seconds))
 
     @event.listens_for(engine, "after_cursor_execute")
     def after(_connection: Any, _cursor: Any, sql: str, _parameters: Any, context: Any, _many: bool) -> None:
@@ -285,6 +288,7 @@ def show(course: Course, outliers: int) -> None:
     )
     for error in sorted({error.splitlines()[0] for error in errors})[:3]:
         print(f"         {error}")
+    sys.stdout.flush()
 
 
 def worst(course: Course) -> float:
@@ -315,9 +319,17 @@ def main() -> None:
     parser.add_argument("--postgresql", type=int, metavar="VERSION", help="its major version")
     parser.add_argument("--no-fsync", action="store_true", help="let no commit wait for the disk")
     arguments = parser.parse_args()
+    print(
+        f"{arguments.rows:,} rows, 2 readers, 2 writers, 2 inserters, reports open for {arguments.report_seconds:g} s"
+    )
     courses = []
     with server(arguments.postgresql, durable=not arguments.no_fsync) as started:
-        settings = described(started)
+        print(described(started))
+        print(
+            f"{'':8} {'':17} {'seconds':>7} {'sent':>9} {'p50 ms':>8} {'p99 ms':>8} {'worst ms':>9}"
+            f" {'timeout':>9} {'beyond':>9}",
+            flush=True,
+        )
         for name in arguments.only or WAYS:
             course = Course(name)
             with started.database() as url:
@@ -326,16 +338,7 @@ def main() -> None:
                 engine.dispose()
                 WAYS[name](course, url, arguments.rows, arguments.report_seconds)
             courses.append(course)
-    print(
-        f"{arguments.rows:,} rows, 2 readers, 2 writers, 2 inserters, reports open for {arguments.report_seconds:g} s"
-    )
-    print(settings)
-    print(
-        f"{'':8} {'':17} {'seconds':>7} {'sent':>9} {'p50 ms':>8} {'p99 ms':>8} {'worst ms':>9}"
-        f" {'timeout':>9} {'beyond':>9}"
-    )
-    for course in courses:
-        show(course, arguments.outliers)
+            show(course, arguments.outliers)
     by_name = {one.name: one for one in courses}
     if "emc" in by_name:
         beyond = over(by_name["emc"])
