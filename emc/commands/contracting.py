@@ -123,7 +123,9 @@ def contract(
             watch([step.operation for step in derived.contract], connection, scope)
         pieces = [one for ids in course.gone.values() for one in ids]
         still = (*blocked, *_open_again(derived, blocked, shut))
-        told = tuple(replace(one, verdicts=with_gone(one.verdicts, course.gone[one.step.id])) for one in still)
+        told = tuple(
+            replace(one, verdicts=with_gone(one.verdicts, course.gone[one.step.id])) for one in still
+        )
         return PhaseReport(Phase.CONTRACT, steps, (*pieces, *done), told)
 
 

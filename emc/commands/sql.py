@@ -41,7 +41,9 @@ def rendering(dialect: Dialect) -> Callable[[ClauseElement], str]:
 
     def render(statement: ClauseElement) -> str:
         try:
-            return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+            written = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+            # What is written for a driver that takes % for a parameter is doubled; no parameter is left here.
+            return written.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else written
         except (CompileError, NotImplementedError):
             return str(statement.compile(dialect=dialect))
 

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 import emc
 from emc.commands import script
+from emc.commands.sql import rendering
 from emc.errors import ExitCode
 from emc.phases import Phase
 from emc.upgrade import Upgrade
@@ -281,3 +282,12 @@ def test_no_statement_waits_long_for_a_lock(users: sa.Engine, tmp_path: Path) ->
         done = psql(users, text, tmp_path)
     assert done.returncode == STOPPED
     assert "lock timeout" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://", "mysql+pymysql://", "sqlite://"])
+def test_per_cent_signs_are_shown_once(url: str) -> None:
+    """What a driver needs doubled is not what a person would send, or reads in JSON."""
+    dialect = sa.create_engine(url).dialect
+    users = sa.table("users", sa.column("name"))
+    shown = rendering(dialect)(sa.select(users.c.name).where(users.c.name.like("5% %%")))
+    assert shown.endswith("'5% %%'")
