@@ -27,7 +27,7 @@ from emc.gates.people import ExpandDone, MigrateDone, OldCodeGone
 from emc.gates.rows import CannotProveError, RowsGate
 from emc.operations import Kind
 from emc.phases import Phase
-from emc.steps import LockPolicy, Step, Transaction
+from emc.steps import LockPolicy, Step, Transaction, shared_policy
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work
 
@@ -150,8 +150,7 @@ class _Script:
         if not sent:
             return
         if unit[0].transaction is Transaction.TOGETHER:
-            weak = all(policy is LockPolicy.WEAK for _, policy in sent)
-            yield from self._wait(Transaction.TOGETHER, LockPolicy.WEAK if weak else LockPolicy.SHORT)
+            yield from self._wait(Transaction.TOGETHER, shared_policy({policy for _, policy in sent}))
             yield "BEGIN;"
             yield from (f"{one};" for one in first)
             yield from (f"{sql.rstrip().rstrip(';')};" for sql, _ in sent)

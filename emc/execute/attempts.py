@@ -23,7 +23,7 @@ from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
 from emc.state.lease import Lease
 from emc.state.ledger import Event
-from emc.steps import LockPolicy, Step, Transaction
+from emc.steps import LockPolicy, Step, Transaction, shared_policy
 
 
 class Attempts:
@@ -154,8 +154,7 @@ class Attempts:
 
     def together(self, *, fresh: bool) -> StepState | None:
         """All in one transaction: the gates' last look, the statements, their result, and the ledger's entry."""
-        weak = bool(self.queue) and all(one.policy is LockPolicy.WEAK for one in self.queue)
-        with self.open(self.transaction, LockPolicy.WEAK if weak else LockPolicy.SHORT) as connection:
+        with self.open(self.transaction, shared_policy({one.policy for one in self.queue})) as connection:
             if self.look(connection, fresh=fresh):
                 if self.ours:
                     self.record(connection)

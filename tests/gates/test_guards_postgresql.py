@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from psycopg.errors import CheckViolation
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Date,
@@ -285,6 +286,26 @@ def test_what_no_check_could_keep_is_looked_at_under_the_lock_where_somebody_agr
     assert "a" in columns(engine)
     assert emc.migrate(agreed, engine).exit_code is ExitCode.DONE
     assert contract(agreed, engine).done == ("drop-column:users.a",)
+
+
+def test_what_somebody_agrees_to_may_take_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that is allowed is not cut off after the few seconds that a change of the catalog gets."""
+    monkeypatch.setattr("emc.dialects.postgresql.sessions._METADATA_TIMEOUT", 0.2)
+    make(engine, table(C("b", Integer)))
+    run_sql(
+        engine,
+        "INSERT INTO users (id, b) VALUES (1, 1)",
+        # Stands for a table that takes long to copy: computed anew for each row.
+        "CREATE FUNCTION slow(bigint) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.5)'",
+        "CREATE INDEX ix_slow ON users (slow(CAST(b AS bigint)))",
+    )
+
+    def declare(upgrade: Upgrade, t: Any) -> None:
+        upgrade.allow("alter-type:users.b", reason="on Sunday")
+
+    upgrade = upgrade_to(table(C("b", BigInteger)), declare)
+    report = emc.expand(upgrade, engine, retry=RetryPolicy(attempts=1, sleep=lambda _: None))
+    assert report.done == ("alter-type:users.b",)
 
 
 def test_a_small_table_goes_once_a_big_one_is_done_without_a_look_at_it(

@@ -87,10 +87,10 @@ class Ground:
         With autocommit each statement gets the policy that it needs, *locks* being that of the step as a whole.
         """
         policies: tuple[LockPolicy, ...] = ()
+        brief = LockPolicy.SHORT if self.operation.allowed is None else LockPolicy.LONG
+        locks = brief if locks is LockPolicy.SHORT else locks
         if transaction is Transaction.AUTOCOMMIT:
-            policies = tuple(
-                LockPolicy.WEAK if isinstance(one, Patient) else LockPolicy.SHORT for one in statements
-            )
+            policies = tuple(LockPolicy.WEAK if isinstance(one, Patient) else brief for one in statements)
         return Step(
             operation=self.operation,
             statements=tuple(str(one) for one in statements),

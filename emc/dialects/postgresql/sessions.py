@@ -39,6 +39,8 @@ def timeouts(transaction: Transaction, locks: LockPolicy, lock_timeout: float) -
     autocommit    as above                     none: a lock timeout in CREATE INDEX
                                                CONCURRENTLY leaves an INVALID index
     ============  ===========================  =========================================
+
+    LONG is SHORT without an end of the statement: somebody has agreed to how long it takes.
     """
     waits = 0.0 if transaction is Transaction.AUTOCOMMIT and locks is LockPolicy.WEAK else lock_timeout
     brief = locks is LockPolicy.SHORT
@@ -46,7 +48,7 @@ def timeouts(transaction: Transaction, locks: LockPolicy, lock_timeout: float) -
         "lock_timeout": waits,
         # Always above lock_timeout: else its failure would look like a slow statement.
         "statement_timeout": max(_METADATA_TIMEOUT, 2 * waits) if brief else 0.0,
-        "idle_in_transaction_session_timeout": _IDLE_SHORT if locks is LockPolicy.SHORT else _IDLE_WEAK,
+        "idle_in_transaction_session_timeout": _IDLE_WEAK if locks is LockPolicy.WEAK else _IDLE_SHORT,
     }
 
 
