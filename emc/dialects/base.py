@@ -184,6 +184,13 @@ class Dialect(abc.ABC):
     def failure(self, error: DBAPIError) -> Failure:
         """What *error* means."""
 
+    def cut_off(self, error: DBAPIError) -> bool:
+        """Whether a statement was ended because of the time it took, rather than because of that for which it waited.
+
+        It may have kept everybody out meanwhile, and would again.
+        """
+        return False
+
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
         """The sessions, other than emc's, that hold locks on tables *keys*; empty where the database cannot tell."""
         return ()

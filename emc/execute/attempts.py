@@ -13,7 +13,7 @@ from emc.dialects.base import Dialect, Failure
 from emc.errors import EmcError, LeaseLostError
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
-from emc.execute.messages import refused, without_result
+from emc.execute.messages import refused, too_long, without_result
 from emc.execute.notes import Notes
 from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError
 from emc.execute.patience import Patience
@@ -332,6 +332,8 @@ class Attempts:
             self.patience.reconnect(self.at, error)
         elif failure is Failure.INTEGRITY and self.at.doubts_duplicates and self.patience.doubts():
             pass
+        elif self.dialect.cut_off(error) and not self.patience.bears_cut_off():
+            raise too_long(self.at, self.statement(error), error) from error
         elif failure is not Failure.LOCKED:
             if self.ours and self.was_done():
                 return

@@ -63,6 +63,21 @@ def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> 
     )
 
 
+def too_long(step: Step, statement: str, error: DBAPIError) -> EmcError:
+    """A statement was cut off, and would be again.
+
+    :param statement: the one that took so long.
+    """
+    return StatementFailedError(
+        f"{step.operation.description} ({step.id}): a statement that may keep everybody out of the table took too long,"
+        f" and was cut off, several times: {first_line(error)}\n  {statement}",
+        step=step.id,
+        statement=statement,
+        remedy="Run the command again when the server has less to do. Or let everybody wait for as long as it takes:"
+        f' upgrade.allow("{step.id}", reason="who agreed, and when it runs")',
+    )
+
+
 def without_result(step: Step) -> PostconditionError:
     """The statements of *step* ran, and nothing came of it."""
     return PostconditionError(

@@ -14,6 +14,8 @@ from emc.execute.messages import budget_spent, first_line, unreachable
 from emc.execute.retry import RetryPolicy
 from emc.steps import Step
 
+_CUT_OFF = 2
+"""How often a statement is tried again that took too long: each time everybody may have been kept out meanwhile."""
 _OUTWAIT = 0.2
 """Seconds that a session which gives way to those who wait gets to do so."""
 
@@ -34,6 +36,7 @@ class Patience:
         self._reconnects = self._doubts = self._looks = self._builds = self._put_off = 0
         self._put_off_for = 0.0
         self._outwaits = 0.0
+        self._cut_off = 0
 
     def begin(self) -> None:
         """Another attempt."""
@@ -73,6 +76,11 @@ class Patience:
         """Whether duplicates that the server may only believe to see are to be looked for again."""
         self._doubts += 1
         return self._doubts <= self._retry.doubts
+
+    def bears_cut_off(self) -> bool:
+        """Whether a statement that took too long is tried again: it may have waited for many locks, one by one."""
+        self._cut_off += 1
+        return self._cut_off <= _CUT_OFF
 
     def looks_again(self) -> bool:
         """Whether what was refused may have been done already, and is worth another look."""

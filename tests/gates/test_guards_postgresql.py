@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 
 import emc
 from emc.commands import PhaseReport
-from emc.errors import ExitCode, LockBudgetError, PrivilegeError
+from emc.errors import ExitCode, LockBudgetError, PrivilegeError, StatementFailedError
 from emc.execute import RetryPolicy, StepEvent, StepState
 from emc.names import TableKey, dotted
 from emc.upgrade import Upgrade
@@ -288,24 +288,47 @@ def test_what_no_check_could_keep_is_looked_at_under_the_lock_where_somebody_agr
     assert contract(agreed, engine).done == ("drop-column:users.a",)
 
 
-def test_what_somebody_agrees_to_may_take_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rewrite that is allowed is not cut off after the few seconds that a change of the catalog gets."""
-    monkeypatch.setattr("emc.dialects.postgresql.sessions._METADATA_TIMEOUT", 0.2)
+def slow_to_rewrite(engine: Engine) -> None:
+    """A table that stands for one that takes long to copy: an index is computed anew for each row."""
     make(engine, table(C("b", Integer)))
     run_sql(
         engine,
         "INSERT INTO users (id, b) VALUES (1, 1)",
-        # Stands for a table that takes long to copy: computed anew for each row.
         "CREATE FUNCTION slow(bigint) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.5)'",
         "CREATE INDEX ix_slow ON users (slow(CAST(b AS bigint)))",
     )
 
-    def declare(upgrade: Upgrade, t: Any) -> None:
-        upgrade.allow("alter-type:users.b", reason="on Sunday")
 
-    upgrade = upgrade_to(table(C("b", BigInteger)), declare)
+def test_what_somebody_agrees_to_may_take_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that is allowed is not cut off after the few seconds that a change of the catalog gets."""
+    monkeypatch.setattr("emc.dialects.postgresql.sessions._METADATA_TIMEOUT", 0.2)
+    slow_to_rewrite(engine)
+    upgrade = upgrade_to(
+        table(C("b", BigInteger)),
+        lambda upgrade, _: upgrade.allow("alter-type:users.b", reason="on Sunday"),
+    )
     report = emc.expand(upgrade, engine, retry=RetryPolicy(attempts=1, sleep=lambda _: None))
     assert report.done == ("alter-type:users.b",)
+
+
+def test_what_takes_too_long_under_a_lock_is_not_tried_for_ever(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt at a statement that is cut off has kept everybody out: nobody has to bear a fourth one."""
+    monkeypatch.setattr("emc.dialects.postgresql.sessions._METADATA_TIMEOUT", 0.2)
+    monkeypatch.setattr("emc.dialects.postgresql.ground.SMALL", 10**9)
+    slow_to_rewrite(engine)
+    again: list[int] = []
+
+    def hear(event: StepEvent) -> None:
+        if event.state is StepState.WAITING:
+            again.append(event.attempt)
+
+    policy = RetryPolicy(lock_timeout_cap=0.1, sleep=lambda _: None)
+    with pytest.raises(StatementFailedError, match="took too long") as caught:
+        emc.expand(upgrade_to(table(C("b", BigInteger))), engine, report=hear, retry=policy)
+    assert again == [1, 2]
+    assert 'upgrade.allow("alter-type:users.b"' in (caught.value.remedy or "")
 
 
 def test_a_small_table_goes_once_a_big_one_is_done_without_a_look_at_it(

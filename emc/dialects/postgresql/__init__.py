@@ -127,6 +127,10 @@ class PostgreSQL(Dialect):
         """What *error* means, by its SQLSTATE."""
         return sessions.failure(error)
 
+    def cut_off(self, error: DBAPIError) -> bool:
+        """Whether it was the timeout of a statement."""
+        return sessions.cut_off(error)
+
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
         """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
         return sessions.blockers(connection, keys)

@@ -224,6 +224,11 @@ def failure(error: DBAPIError) -> Failure:
     return Failure.OTHER
 
 
+def cut_off(error: DBAPIError) -> bool:
+    """Whether it was ``statement_timeout``: longer than ``lock_timeout``, which ends whoever waits for one lock."""
+    return sqlstate(error) == _QUERY_CANCELED and "user request" not in str(error.orig)
+
+
 _BLOCKERS = """
 SELECT CAST(a.pid AS text), coalesce(a.usename, ''),
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start)),
