@@ -124,8 +124,8 @@ WITH RECURSIVE depends AS (
       FROM depends d
       LEFT JOIN pg_attrdef x ON d.classid = CAST('pg_attrdef' AS regclass) AND x.oid = d.objid
       JOIN pg_attribute a
-        ON (a.attrelid = x.adrelid AND a.attnum = x.adnum)
-        OR (d.classid = CAST('pg_class' AS regclass) AND a.attrelid = d.objid AND a.attnum = d.objsubid)
+        ON a.attrelid = coalesce(x.adrelid, CASE WHEN d.classid = CAST('pg_class' AS regclass) THEN d.objid END)
+       AND a.attnum = coalesce(x.adnum, d.objsubid)
       JOIN tables c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'c', 'f')
      WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT (a.attrelid = d.relid AND a.attnum = d.attnum)
     UNION
@@ -179,9 +179,8 @@ SELECT n.nspname, t.typname, a.attrelid AS home, CAST(a.attname AS text) AS plac
   JOIN pg_depend d ON d.refclassid = CAST('pg_type' AS regclass) AND d.refobjid IN (t.oid, t.typarray)
   LEFT JOIN pg_attrdef x ON d.classid = CAST('pg_attrdef' AS regclass) AND x.oid = d.objid
   LEFT JOIN pg_attribute a
-    ON a.attnum > 0 AND NOT a.attisdropped
-   AND ((a.attrelid = x.adrelid AND a.attnum = x.adnum)
-        OR (d.classid = CAST('pg_class' AS regclass) AND a.attrelid = d.objid AND a.attnum = d.objsubid))
+    ON a.attrelid = coalesce(x.adrelid, CASE WHEN d.classid = CAST('pg_class' AS regclass) THEN d.objid END)
+   AND a.attnum = coalesce(x.adnum, d.objsubid) AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_class c ON c.oid = a.attrelid
   LEFT JOIN pg_namespace cn ON cn.oid = c.relnamespace
  WHERE t.typtype = 'e' AND d.deptype = 'n' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
@@ -196,16 +195,16 @@ _FUNCTIONS = """
 SELECT format('%s %I.%I(%s)', CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, n.nspname, f.proname,
               pg_get_function_identity_arguments(f.oid)) AS description,
        f.prosrc AS body,
-       ARRAY(SELECT g.tgrelid FROM pg_trigger g WHERE g.tgfoid = f.oid AND NOT g.tgisinternal) AS tables
+       coalesce(g.tables, CAST('{{}}' AS oid[])) AS tables
   FROM pg_proc f
   JOIN pg_namespace n ON n.oid = f.pronamespace
   JOIN pg_language l ON l.oid = f.prolang
+  LEFT JOIN (SELECT tgfoid, array_agg(tgrelid) AS tables FROM pg_trigger WHERE NOT tgisinternal GROUP BY tgfoid) g
+    ON g.tgfoid = f.oid
  WHERE l.lanname NOT IN ('internal', 'c') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
    AND NOT starts_with(f.proname, :own) {without_body}
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = CAST('pg_proc' AS regclass) AND d.objid = f.oid
                                              AND d.deptype = 'e')
-   AND (EXISTS (SELECT FROM unnest(CAST(:names AS text[])) name WHERE strpos(lower(f.prosrc), lower(name)) > 0)
-        OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = f.oid AND g.tgrelid = ANY (CAST(:oids AS oid[]))))
  ORDER BY 1
 """
 
@@ -232,9 +231,11 @@ def find(
         # PostgreSQL 14 tracks what bodies of standard SQL speak of; they have no text.
         version = connection.dialect.server_version_info or ()
         sql = _FUNCTIONS.format(without_body="AND f.prosqlbody IS NULL" if version >= (14,) else "")
-        names = sorted({draft.key.name for draft in drafts.values()})
-        for row in connection.execute(text(sql), {"oids": oids, "names": names, **own}):
-            for element in _spoken_of(row, drafts):
+        by_name: defaultdict[str, list[Draft]] = defaultdict(list)
+        for draft in drafts.values():
+            by_name[draft.key.name].append(draft)
+        for row in connection.execute(text(sql), own):
+            for element in _spoken_of(row, drafts, by_name):
                 mention = Dependent(
                     f"{row.description}, whose text speaks of it", "", mentions=True, only_drops=True
                 )
@@ -270,17 +271,18 @@ def _elements(row: Any, draft: Draft) -> Iterator[Element]:
         yield Element(ElementKind.TABLE, draft.key)
 
 
-def _spoken_of(row: Any, drafts: Mapping[int, Draft]) -> Iterator[Element]:
+def _spoken_of(
+    row: Any, drafts: Mapping[int, Draft], by_name: Mapping[str, Sequence[Draft]]
+) -> Iterator[Element]:
     """The tables and columns that a function may speak of; that of a trigger does not say its own table's name."""
     words = words_of(row.body)
-    for oid, draft in drafts.items():
-        named = draft.key.name in words
-        if named:
-            yield Element(ElementKind.TABLE, draft.key)
-        if named or oid in row.tables:
-            for column in draft.names.values():
-                if column in words:
-                    yield Element(ElementKind.COLUMN, draft.key, column)
+    named = [draft for word in sorted(words & by_name.keys()) for draft in by_name[word]]
+    for draft in named:
+        yield Element(ElementKind.TABLE, draft.key)
+    for draft in [*named, *(drafts[oid] for oid in row.tables if oid in drafts)]:
+        for column in draft.names.values():
+            if column in words:
+                yield Element(ElementKind.COLUMN, draft.key, column)
 
 
 _PIECE = re.compile(
