@@ -24,7 +24,7 @@ from rich.text import Text
 from emc.cli.terminal import Terminal
 from emc.cli.wording import in_words
 from emc.dialects.base import Progress as Headway
-from emc.execute import StepEvent
+from emc.execute import StepEvent, described
 
 SILENCE = 30.0
 """Seconds after which a line of progress is due, however little has happened."""
@@ -129,7 +129,4 @@ def far(found: Headway) -> str:
 
 def waiting(found: Headway) -> str:
     """For whom the server waits."""
-    return "\n".join(
-        f"    waits for session {one.session} of {one.user}, in a transaction for {in_words(one.seconds)}: {one.query}"
-        for one in found.waits_for
-    )
+    return "\n".join(f"    waits for {described(one, in_words)}" for one in found.waits_for)

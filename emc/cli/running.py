@@ -16,7 +16,7 @@ from emc.cli.wording import in_words, say_gates
 from emc.commands.jsonable import phase_json
 from emc.commands.results import PhaseReport
 from emc.errors import ExitCode
-from emc.execute import StepEvent, StepState
+from emc.execute import StepEvent, StepState, described, hints
 
 _only = click.option("--only", multiple=True, metavar="NAME", help="Run this step only; may be repeated.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
@@ -145,9 +145,9 @@ class _Live:
                 self.terminal.say(f"    {in_words(event.seconds)} of building are lost", "yellow")
             for one in event.blockers:
                 how = "blocked" if one.sure else "perhaps blocked"
-                self.terminal.say(
-                    f"    {how} by session {one.session} of {one.user}, for {in_words(one.seconds)}: {one.query}"
-                )
+                self.terminal.say(f"    {how} by {described(one, in_words)}")
+            for hint in hints(event.blockers):
+                self.terminal.say(f"      {hint}")
         elif event.state is StepState.DONE:
             self.terminal.say(f"  done: {step} ({event.seconds:.2f} s)", "green")
         elif event.state is StepState.SKIPPED:

@@ -116,7 +116,9 @@ def demand_privileges(dialect: Dialect, connection: Connection, steps: Sequence[
     """
     missing = dialect.missing_privileges(connection, steps)
     if missing:
+        grants = "\n".join(dict.fromkeys(filter(None, missing.values())))
+        remedy = f"Let an administrator send, then run the command again:\n{grants}" if grants else None
         raise PrivilegeError(
             f"The role that emc connects as lacks: {'; '.join(missing)}. Nothing was changed.",
-            remedy="Grant what is missing, or connect as the role that owns the tables.",
+            remedy=remedy or "Grant what is missing, or connect as the role that owns the tables.",
         )

@@ -64,14 +64,22 @@ class Blocker:
     session: str
     """Process or thread id, as the operator would give it to the server's kill command."""
     user: str
-    seconds: float
-    """Age of its transaction."""
+    seconds: float | None
+    """Age of its transaction; ``None`` where the server does not tell us."""
     query: str
     """The first 100 characters of its query."""
     sure: bool = True
-    """Whether it is known to hold a lock of the table; otherwise the database does not tell, and it may."""
+    """Whether it is known to be in the way; otherwise the database does not tell, and it may be."""
+    kind: str = "session"
+    """What it is: a session, or something else that holds locks."""
+    idle: bool = False
+    """Whether nothing has been asked of it since its last query ended, while its transaction stays open."""
+    ends: str = ""
+    """The statement that ends it; or, behind ``--``, why none should."""
+    reveal: str = ""
+    """The statement with which the server would tell us more of it."""
     gives_way: float | None = None
-    """Seconds after which the server ends it for whoever waits so long (autovacuum); ``None``: it goes on."""
+    """Seconds for which one has to wait for it until the server makes it give way; ``None``: it does not."""
 
 
 @dataclass(frozen=True)
@@ -319,12 +327,13 @@ class Dialect(abc.ABC):
         finished or cleaned up by the statements of the step.
         """
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-        """What the role of *connection* lacks to run *steps*, one clause per privilege.
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
+        """What the role of *connection* lacks to run *steps*, by clauses like ``"CREATE on schema public"``.
 
-        For instance ``"CREATE on schema public"``; empty when nothing is missing or the database has no privileges.
+        :returns: the statement that grants it, or nothing, by what is lacking; empty when nothing is missing or the
+            database has no privileges.
         """
-        return ()
+        return {}
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 

@@ -15,14 +15,13 @@ from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
 from emc.execute.messages import refused, too_long, without_result
 from emc.execute.notes import Notes
-from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError
+from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError, holds
 from emc.execute.patience import Patience
 from emc.execute.retry import RetryPolicy
 from emc.execute.watching import watched
 from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
 from emc.state.lease import Lease
-from emc.state.ledger import Event
 from emc.steps import LockPolicy, Step, Transaction, shared_policy
 
 
@@ -66,8 +65,6 @@ class Attempts:
         self.announced = False
         self.asking = False
         """The gates are being asked."""
-        self.intended: set[str] = set()
-        """Steps of which the ledger knows that they are about to be sent."""
         self.before: frozenset[str] = frozenset()
         """Steps whose results were there before anything was sent."""
         self.stale = False
@@ -250,7 +247,7 @@ class Attempts:
 
     def held(self, connection: Connection) -> list[bool]:
         """Which of the steps the catalog shows to be done."""
-        return [_holds(connection, step) for step in self.steps.values()]
+        return [holds(connection, step) for step in self.steps.values()]
 
     def ask_gates(self, connection: Connection) -> None:
         """Announce the steps, and ask their gates once more."""
@@ -265,14 +262,10 @@ class Attempts:
 
     def note_intent(self, connection: Connection) -> None:
         """Where no transaction binds a statement and its entry, the ledger hears of it beforehand, once."""
-        if self.dialect.transactional_ddl:
-            return
-        # Those without a statement of their own too: one of another step may do their work.
-        for step_id, step in self.steps.items() if self.queue else ():
-            if step_id not in self.intended and step_id not in self.before:
-                sql = [one.sql for one in self.queue if one.step.id == step_id]
-                self.notes.add(connection, Event.SENT, step, {"statements": sql})
-                self.intended.add(step_id)
+        if self.queue and not self.dialect.transactional_ddl:
+            # Those without a statement of their own too: one of another step may do their work.
+            steps = [step for step_id, step in self.steps.items() if step_id not in self.before]
+            self.notes.intend(connection, steps, self.queue)
 
     def approach(self, connection: Connection) -> None:
         """Before a build: those whom it would meet at its end go first, and nobody has to wait for its start."""
@@ -314,7 +307,7 @@ class Attempts:
     def demand(self, connection: Connection) -> None:
         """Make sure that the catalog shows every result."""
         for step in self.steps.values():
-            if not _holds(connection, step):
+            if not holds(connection, step):
                 raise without_result(step)
 
     # -- what went wrong ----------------------------------------------------------------------------------------
@@ -384,16 +377,9 @@ class Attempts:
             # After a lost connection the entry may be there, if the transaction was committed.
             if self.found(step) or (self.lost and self.notes.has(connection, step)):
                 continue
-            details: dict[str, Any] = {
-                "expects": step.postcondition.expects,
-                "statements": self.sent.get(step.id, []),
-                "evidence": self.evidence.get(step.id, {}),
-                "seconds": round(self.patience.seconds, 3),
-                "attempts": self.patience.attempt,
-            }
-            if self.lost or self.outcome is not None:
-                details["outcome"] = FOUND_DONE if self.lost else self.outcome
-            self.notes.add(connection, Event.DONE, step, details)
+            sent, evidence = self.sent.get(step.id, []), self.evidence.get(step.id, {})
+            outcome = FOUND_DONE if self.lost else self.outcome
+            self.notes.done(connection, step, sent, evidence, self.patience, outcome)
 
     def found(self, step: Step) -> bool:
         """Whether the result of *step* was there before, and nothing of ours was sent for it."""
@@ -404,18 +390,8 @@ class Attempts:
         self.report(StepEvent(StepState.FAILED, self.at, self.patience.attempt, reason=error.message))
         if not self.announced or (self.asking and not self.ours):
             return  # Nothing was tried: a gate's no is an answer, and the next one may differ.
-        details = {
-            "error": error.message,
-            "statement": self.sending.sql if self.sending is not None else None,
-            "attempts": self.patience.attempt,
-        }
         try:
             with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
-                self.notes.add(connection, Event.FAILED, self.at, details)
+                self.notes.failed(connection, self.at, error, self.sending, self.patience)
         except (SQLAlchemyError, EmcError) as problem:
             error.add_note(f"The ledger could not be told: {problem}")
-
-
-def _holds(connection: Connection, step: Step) -> bool:
-    probe = step.postcondition.sql
-    return bool(connection.exec_driver_sql(probe, execution_options={"no_parameters": True}).scalar())

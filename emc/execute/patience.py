@@ -101,7 +101,7 @@ class Patience:
         """
         self._put_off += 1
         pause = self._retry.longest_pause(self._put_off)
-        longest = max(blocker.seconds for blocker in blockers)
+        longest = max(blocker.seconds or 0 for blocker in blockers)
         if building:
             reason = f"another session has been building on the table for {longest:.0f} s"
         else:

@@ -212,6 +212,7 @@ def test_blockers_are_named(database: sa.Engine) -> None:
         holder.exec_driver_sql('SELECT * FROM "Waiting Room" /* ' + "x" * 200 + " */")
         (blocker,) = POSTGRESQL.blockers(other, [TABLE, TableKey(None, "nowhere")])
         assert (blocker.session, blocker.user) == (str(pid), "postgres")
+        assert blocker.seconds is not None
         assert blocker.seconds > 0
         assert blocker.query.startswith("SELECT * FROM")
         assert len(blocker.query) == 100

@@ -186,9 +186,9 @@ class MySQL(Dialect):
         """See the base class."""
         return guards.in_doubt(engine, keys, self.flavour)
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """See the base class."""
-        return limits.missing_privileges(connection, steps, self.flavour)
+        return dict.fromkeys(limits.missing_privileges(connection, steps, self.flavour), "")
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from emc.claims import Claim, Guarding
 from emc.dialects.base import Blocker, Dialect, Failure, Progress
 from emc.dialects.postgresql import (
+    blockers,
     constraints,
     dependents,
     guards,
@@ -132,8 +133,8 @@ class PostgreSQL(Dialect):
         return sessions.cut_off(error)
 
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
-        """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
-        return sessions.blockers(connection, keys)
+        """The sessions and prepared transactions that hold locks on tables *keys*, but for emc's own, longest first."""
+        return blockers.blockers(connection, keys, sessions.APPLICATION)
 
     def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
         """The sessions that build an index on table *key*, or on a partition of it."""
@@ -230,8 +231,8 @@ class PostgreSQL(Dialect):
         """INVALID indexes."""
         return leftovers.remarks(steps, live)
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-        """What the role of *connection* lacks to run *steps*."""
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
+        """What the role of *connection* lacks to run *steps*, with the statements that grant it."""
         return privileges.missing(connection, steps)
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------

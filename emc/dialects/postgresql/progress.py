@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
@@ -69,7 +70,7 @@ def progress(connection: Connection, pid: str, key: TableKey) -> Progress | None
     blockers: tuple[Blocker, ...] = ()
     if pids := [pid for pid in found.blockers or () if pid]:
         rows = connection.execute(_BLOCKERS, {"pids": pids})
-        blockers = tuple(Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows)
+        blockers = tuple(Blocker(pid, user, _seconds(age), query) for pid, user, age, query in rows)
     if found.phase is not None:
         for column, unit in _UNITS:
             total = getattr(found, f"{column}_total")
@@ -92,4 +93,9 @@ def _counts(phase: str, column: str) -> bool:
 def builders(connection: Connection, key: TableKey) -> Sequence[Blocker]:
     """The sessions that build an index on table *key*, or on a partition of it, longest first."""
     rows = connection.execute(_BUILDERS, {"name": table_name(key)})
-    return [Blocker(pid, user, float(seconds), query) for pid, user, seconds, query in rows]
+    return [Blocker(pid, user, _seconds(age), query) for pid, user, age, query in rows]
+
+
+def _seconds(age: Decimal | None) -> float | None:
+    """An age, which the server tells of one's own sessions, and of others to members of ``pg_read_all_stats``."""
+    return None if age is None else float(age)

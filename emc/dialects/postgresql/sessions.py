@@ -1,18 +1,16 @@
-"""How long may a PostgreSQL session wait, what does its failure mean, and who is in its way?"""
+"""How long may a PostgreSQL session wait, and what does its failure mean?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from emc.dialects.base import Blocker, Failure
+from emc.dialects.base import Failure
 from emc.dialects.postgresql import pooling
-from emc.dialects.postgresql.naming import table_name
 from emc.errors import ConfigurationError
-from emc.names import TableKey
 from emc.steps import LockPolicy, Transaction
 
 APPLICATION = "emc"
@@ -227,35 +225,3 @@ def failure(error: DBAPIError) -> Failure:
 def cut_off(error: DBAPIError) -> bool:
     """Whether it was ``statement_timeout``: longer than ``lock_timeout``, which ends whoever waits for one lock."""
     return sqlstate(error) == _QUERY_CANCELED and "user request" not in str(error.orig)
-
-
-_BLOCKERS = """
-SELECT CAST(a.pid AS text), coalesce(a.usename, ''),
-       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start)),
-       left(coalesce(a.query, ''), 100),
-       -- Autovacuum, whose worker is nobody's: that is seen without privileges. It gives way to whoever has waited long
-       -- enough to look for a deadlock, unless it is there to prevent wraparound (manual, "Routine Vacuuming").
-       CASE WHEN a.usesysid IS NULL AND coalesce(a.query, '') NOT LIKE '%(to prevent wraparound)' THEN
-           (SELECT CAST(setting AS float8) / 1000 FROM pg_settings WHERE name = 'deadlock_timeout')
-       END
-  FROM pg_stat_activity a
- WHERE a.pid <> pg_backend_pid() AND a.application_name <> :application
-   AND EXISTS (SELECT FROM pg_locks l
-                WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
-                  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                  AND l.relation = ANY (SELECT to_regclass(name)
-                                          FROM unnest(CAST(:names AS text[])) AS asked (name)))
- ORDER BY 3 DESC
-"""
-
-
-def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
-    """The sessions that hold locks on tables *keys*, longest first."""
-    names = [table_name(key) for key in keys]
-    # Within a transaction the server goes on showing the activity of the first look.
-    connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
-    rows = connection.execute(text(_BLOCKERS), {"names": names, "application": APPLICATION})
-    return [
-        Blocker(pid, user, float(seconds or 0), query, gives_way=gives_way)
-        for pid, user, seconds, query, gives_way in rows
-    ]
