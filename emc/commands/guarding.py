@@ -82,7 +82,6 @@ class Course:
             report=self.report,
         )
 
-
     def make_way(
         self,
         unit: Sequence[Step],
