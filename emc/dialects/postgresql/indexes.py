@@ -29,7 +29,7 @@ SWAPS = (Hazard.EXCLUSIVE_LOCK, Hazard.SCANS_TABLE, Hazard.LONG_RUNNING)
 
 
 def create_index(ground: Ground) -> Step:
-    """Concurrently; on a table that nobody uses yet, and on a partitioned one, plainly."""
+    """Concurrently, on a partitioned table by partition; on a table that nobody uses yet, plainly."""
     index = ground.directive.to_index()
     complete(index)
     name = str(final_name(index))

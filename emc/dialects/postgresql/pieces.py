@@ -19,7 +19,10 @@ from emc.steps import Hazard, Step, Transaction
 
 def beforehand(ground: Ground, keys: Sequence[tuple[TableKey, str]]) -> tuple[Step, ...]:
     """The foreign keys *keys*, then the plain indexes, as far as they are there."""
-    return (*(_key(ground, key, name) for key, name in keys), *(_index(ground, one) for one in _indexes(ground)))
+    return (
+        *(_key(ground, key, name) for key, name in keys),
+        *(_index(ground, one) for one in _indexes(ground)),
+    )
 
 
 def _key(ground: Ground, key: TableKey, name: str) -> Step:
