@@ -1,7 +1,7 @@
 """How long does an application wait while the schema changes under it?
 
-Readers and writers in a process of their own, each sending its next statement as soon as the last one is answered. The
-worst wait is kept, and every error: both are what users notice.
+Readers and writers, each in a process of its own, each sending its next statement as soon as the last one is answered.
+Every statement is noted down with the moment at which it was sent, and every error: both are what users notice.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import multiprocessing
 import random
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,78 +26,86 @@ from sqlalchemy.pool import NullPool
 class Waits:
     """What one kind of session went through."""
 
-    statements: int = 0
-    worst: float = 0.0
-    """Seconds that the slowest statement took."""
+    begun: array[float] = field(default_factory=lambda: array("d"))
+    """When each statement was sent, by the clock of :func:`time.perf_counter`, which processes of one host share."""
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    """How long each of them took."""
     errors: list[str] = field(default_factory=list)
 
+    @property
+    def worst(self) -> float:
+        """Seconds that the slowest statement took."""
+        return max(self.seconds, default=0.0)
 
-def _loop(url: str, sql: str, rows: int, stop: Any, waits: Waits, seed: int) -> None:
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        """Moment and length of each statement."""
+        return zip(self.begun, self.seconds, strict=True)
+
+    def add(self, other: Waits) -> None:
+        """Put what another session of the same kind went through to this."""
+        self.begun.extend(other.begun)
+        self.seconds.extend(other.seconds)
+        self.errors.extend(other.errors)
+
+
+def _loop(url: str, sql: str, rows: int, pause: float, seed: int, pipe: Pipe) -> None:
     engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     chance = random.Random(seed)
     statement = sa.text(sql)
+    waits = Waits()
     with engine.connect() as connection:
-        while not stop.is_set():
+        connection.execute(sa.text("SELECT 1")).close()
+        pipe.send("started")
+        while not pipe.poll(pause):
             begun = time.perf_counter()
             try:
                 connection.execute(statement, {"id": chance.randint(1, rows)}).close()
             except sa.exc.DBAPIError as error:
                 waits.errors.append(str(error.orig))
-            waits.statements += 1
-            waits.worst = max(waits.worst, time.perf_counter() - begun)
+            waits.begun.append(begun)
+            waits.seconds.append(time.perf_counter() - begun)
     engine.dispose()
+    pipe.send(waits)
 
 
-def _serve(url: str, kinds: Mapping[str, str], sessions: int, rows: int, pipe: Pipe) -> None:
-    stop = threading.Event()
-    found: dict[str, list[Waits]] = {}
-    threads = []
-    for kind, sql in kinds.items():
-        for number in range(sessions):
-            waits = Waits()
-            found.setdefault(kind, []).append(waits)
-            threads.append(threading.Thread(target=_loop, args=(url, sql, rows, stop, waits, number)))
-    for thread in threads:
-        thread.start()
-    pipe.send("started")
-    pipe.recv()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    merged = {
-        kind: Waits(
-            sum(one.statements for one in several),
-            max(one.worst for one in several),
-            [error for one in several for error in one.errors],
-        )
-        for kind, several in found.items()
-    }
-    pipe.send(merged)
+def _start(*arguments: Any) -> tuple[BaseProcess, Pipe]:
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_loop, args=(*arguments, there), daemon=True
+    )
+    process.start()
+    there.close()
+    return process, here
 
 
 @contextmanager
 def traffic(
-    url: str, kinds: Mapping[str, str], *, rows: int, sessions: int = 2
+    url: str, kinds: Mapping[str, str], *, rows: int, sessions: int = 2, pause: float = 0.0
 ) -> Iterator[dict[str, Waits]]:
     """Run an application while the block lasts; what it went through is in the dictionary afterwards.
 
     :param kinds: a statement for each kind of session, with ``:id`` for a random key.
     :param rows: keys go from 1 to this number.
     :param sessions: how many of each kind.
+    :param pause: seconds between an answer and the next statement. Without any the processors are what everybody
+        waits for.
     """
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(url, dict(kinds), sessions, rows, there), daemon=True
-    )
-    process.start()
-    here.recv()
-    answer: dict[str, Waits] = {}
+    answer = {kind: Waits() for kind in kinds}
+    running = [
+        (kind, *_start(url, sql, rows, pause, number))
+        for kind, sql in kinds.items()
+        for number in range(sessions)
+    ]
+    for _, _, pipe in running:
+        pipe.recv()
     try:
         yield answer
     finally:
-        here.send("stop")
-        answer.update(here.recv())
-        process.join()
+        for _, _, pipe in running:
+            pipe.send("stop")
+        for kind, process, pipe in running:
+            answer[kind].add(pipe.recv())
+            process.join()
 
 
 @contextmanager

@@ -28,6 +28,11 @@ SPELLED_TYPE = "emc_spelled_type"
 more than that of the models (collation, size in bytes). Absent where the server does not let us ask."""
 
 
+SPELLED_DEFINITION = "emc_spelled_definition"
+"""Key in the ``info`` of a ``CreateIndexOp`` or ``AddConstraintOp``: its definition as the server would show it, in the
+form of :attr:`emc.schema.LiveTable.definitions`. Absent where the server does not let us ask, and for foreign keys."""
+
+
 class OwnOp(ops.MigrateOperation):
     """An operation that Alembic does not have.
 

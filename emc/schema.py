@@ -22,7 +22,26 @@ from sqlalchemy.engine.interfaces import (
     ReflectedUniqueConstraint,
 )
 
-from emc.names import ElementKind, TableKey
+from emc.names import Element, ElementKind, TableKey
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A part of a partitioned table that is a table of its own (PostgreSQL)."""
+
+    key: TableKey
+    parent: TableKey
+    """What it is a part of: the table itself, or another partition of it."""
+    is_leaf: bool
+    """Whether it holds rows, and no partitions."""
+    is_foreign: bool
+    """Whether its rows are elsewhere, so that it can have no index."""
+    definitions: Mapping[tuple[ElementKind, str], str]
+    """The server's own text of its unique constraints, foreign keys, and indexes that belong to no constraint."""
+    unfinished: frozenset[str]
+    """Names of INVALID indexes and NOT VALID constraints."""
+    part_of: Mapping[tuple[ElementKind, str], str]
+    """What is attached to the index or constraint of its parent: the name of that."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,24 @@ class LiveTable:
     """How many rows the database believes the table to have; ``None`` where it cannot tell without counting."""
     size_bytes: int | None = None
     """Bytes on disk, without indexes; ``None`` where it cannot be told cheaply."""
+    partitions: Sequence[Partition] = ()
+    """Its partitions where they are tables of their own, and theirs, each behind what it is a part of."""
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """Something that an operation on a table, column, index or type does not get past, or that would break."""
+
+    what: str
+    """Its kind and name, with its schema: ``view billing.active_users``."""
+    remedy: str = ""
+    """The statement that takes it out of the way; empty where there is none to paste."""
+    place: Element | None = None
+    """The element that goes along with it, where a plan could drop that."""
+    mentions: bool = False
+    """Whether a text speaks of it, so that the database lets the operation pass and whoever uses the text finds out."""
+    only_drops: bool = False
+    """Whether it stands in the way of a drop, and not of a change of type."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +105,8 @@ class LiveSchema:
     """Ordinary tables, ``emc_…`` ones included. Views, partitions and tables of extensions are left out."""
     enums: Mapping[TableKey, Sequence[str]] = field(default_factory=dict)
     """Labels of enumerated types that exist apart from columns (PostgreSQL), by schema and name of the type."""
+    domains: frozenset[TableKey] = frozenset()
+    """Domains (PostgreSQL), by schema and name."""
     names_taken: Mapping[TableKey, str] = field(default_factory=dict)
     """Views, partitions, tables of extensions: names in use by what emc leaves alone, with what it is."""
     folds_tables: bool = False
@@ -76,6 +115,8 @@ class LiveSchema:
     """Whether names of columns, indexes and constraints that differ in case alone are the same."""
     dependents: Mapping[tuple[TableKey, str | None], Sequence[str]] = field(default_factory=dict)
     """What would stop a drop of a table (``None``) or column: ``"view active_users"``, ``"policy owner_only"``."""
+    hanging: Mapping[Element, Sequence[Dependent]] = field(default_factory=dict)
+    """The same where the database tells more of it (PostgreSQL): of indexes, constraints and types too."""
 
     def table(self, key: TableKey) -> LiveTable | None:
         """The table called *key*, if there is one."""

@@ -7,7 +7,7 @@ they may wait for a lock, what they do to a running system, and how the catalog 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from emc.errors import Refusal
@@ -33,6 +33,8 @@ class LockPolicy(enum.StrEnum):
 
     SHORT = "short"
     """Takes a lock that stalls others while it waits: wait briefly, give up, try again later."""
+    LONG = "long"
+    """Takes such a lock for as long as its work takes, since somebody has agreed: wait as briefly, and then finish."""
     WEAK = "weak"
     """Takes a lock that stalls nobody (VALIDATE, concurrent builds): wait as long as it takes."""
 
@@ -52,6 +54,14 @@ class Hazard(enum.StrEnum):
     """Takes time in proportion to the rows, beside the traffic."""
     LOSES_DATA = "loses-data"
     """Data that was there is gone afterwards."""
+
+
+def shared_policy(policies: Collection[LockPolicy]) -> LockPolicy:
+    """The policy of statements with *policies* that share a transaction."""
+    for policy in (LockPolicy.LONG, LockPolicy.SHORT, LockPolicy.WEAK):
+        if policy in policies:
+            return policy
+    return LockPolicy.SHORT
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,9 @@ class Step:
     beyond: Refusal | None = None
     """What a person is told when no way is left: what the one that nobody may go unasked would cost, and how to allow
     it."""
+    beforehand: tuple[Step, ...] = ()
+    """What goes with it and is taken away first, each in a unit of its own, once the gates of this step have opened:
+    the statements of this step count on it."""
     doubts_duplicates: bool = False
     """Whether the server is known to see duplicates where there are none, so that what it says has to be heard again
     before it counts (an online build of a unique index, beside writers that roll back)."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, on Debian or Ubuntu and as root, what the tests need and no Python wheel brings: the servers of
-# PostgreSQL 15 and MariaDB, and what mysqlclient is built with. Starts nothing.
+# PostgreSQL 15 and MariaDB, PgBouncer, and what mysqlclient is built with. Starts nothing.
 # Called by the nox sessions in CI; on a laptop the tests of what is missing are skipped.
 set -euo pipefail
 
@@ -13,6 +13,9 @@ if [ ! -x /usr/sbin/mariadbd ] || [ ! -x /usr/bin/mariadb-install-db ]; then
     # The programs alone: the packages without -core would bring a running server.
     packages+=(mariadb-server-core mariadb-client-core)
 fi
+if [ ! -x /usr/sbin/pgbouncer ]; then
+    packages+=(pgbouncer)
+fi
 if ! pkg-config --exists libmariadb 2>/dev/null; then
     packages+=(libmariadb-dev pkg-config)
 fi
@@ -24,6 +27,12 @@ fi
 mkdir -p /etc/postgresql-common
 if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+fi
+# Nor is PgBouncer's to start one, as a package does where there is an init; 101: "not allowed" (invoke-rc.d(8)).
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet

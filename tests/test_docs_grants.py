@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 import emc
 from emc.errors import ExitCode
+from tests.commands import shop
 from tests.mariadb_server import execute
 from tests.snippets import ROOT, blocks
 
@@ -80,3 +81,53 @@ def test_documented_grants_are_enough(documented: Engine, mariadb_url: str) -> N
     assert emc.migrate(upgrade, documented).exit_code is ExitCode.DONE
     assert emc.contract(upgrade, documented, old_code_gone=True).exit_code is ExitCode.DONE
     assert emc.plan(upgrade, documented).plan.is_empty
+
+
+ROLES = {"shop_owner": "emc_documented_owner", "deploy": "emc_documented", "watch": "emc_documented_watch"}
+
+
+@pytest.fixture
+def administrator(postgresql_url: str) -> Iterator[Engine]:
+    """A superuser on PostgreSQL, with the old tables of a role, and roles that have what is documented."""
+    engine = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+    database = str(engine.url.database)
+    text = (ROOT / "docs" / "explanation" / "databases.rst").read_text()
+    grants = [line for one in blocks(text) if one.language == "postgresql" for line in one.code.splitlines()]
+    replaced = {**ROLES, "DATABASE shop": f"DATABASE {database}"}
+    pattern = re.compile("|".join(rf"\b{name}\b" for name in replaced))
+    with engine.connect() as connection:
+        for role in ROLES.values():
+            connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        connection.exec_driver_sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+        connection.exec_driver_sql(f"GRANT ALL ON SCHEMA public TO {ROLES['shop_owner']}")
+        connection.exec_driver_sql(f"SET ROLE {ROLES['shop_owner']}")
+        for statement in shop.old_statements():
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("RESET ROLE")
+        connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA public FROM {ROLES['shop_owner']}")
+        for line in grants:
+            connection.exec_driver_sql(pattern.sub(lambda match: replaced[match[0]], line))
+    yield engine
+    with engine.connect() as connection:
+        for role in ROLES.values():
+            connection.exec_driver_sql(f"DROP OWNED BY {role} CASCADE")
+        for role in ROLES.values():
+            connection.exec_driver_sql(f"DROP ROLE {role}")
+    engine.dispose()
+
+
+def test_documented_grants_are_enough_on_postgresql(administrator: Engine) -> None:
+    """One role carries out a whole upgrade, another one may look on, and everything belongs to the owner afterwards."""
+    upgrade = shop.make_upgrade()
+    deploy, watch = (create_engine(administrator.url.set(username=ROLES[one])) for one in ("deploy", "watch"))
+    assert emc.plan(upgrade, watch).plan.notes == emc.plan(upgrade, deploy).plan.notes == ()
+    shop.run_all(deploy)
+    assert emc.status(upgrade, watch).next == emc.status(upgrade, deploy).next
+    with administrator.connect() as connection:
+        owners = connection.exec_driver_sql(
+            "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+        )
+        assert owners.scalars().all() == [ROLES["shop_owner"]]
+    for engine in (deploy, watch):
+        engine.dispose()

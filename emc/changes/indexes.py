@@ -129,7 +129,7 @@ def untouched_by_old_code(
 
 
 def _renamed(directive: ops.CreateIndexOp, name: str) -> ops.CreateIndexOp:
-    return ops.CreateIndexOp(
+    renamed = ops.CreateIndexOp(
         name,
         directive.table_name,
         directive.columns,
@@ -137,3 +137,5 @@ def _renamed(directive: ops.CreateIndexOp, name: str) -> ops.CreateIndexOp:
         unique=directive.unique,
         **directive.kw,
     )
+    renamed.info.update(directive.info)
+    return renamed

@@ -55,25 +55,27 @@ class FailingGroup(click.Group):
         as_json = "--format=json" in given or ("--format", "json") in pairwise(given)
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.UsageError as error:
-            code = _show_usage(error, as_json=as_json)
-        except click.ClickException as error:
-            code = _show_usage(click.UsageError(error.format_message()), as_json=as_json)
-        except (click.Abort, KeyboardInterrupt):
-            code = show(
-                InterruptError(remedy="Run the command again to go on."),
-                as_json=as_json,
-            )
+        except click.UsageError as wrong:
+            code = _show_usage(wrong, as_json=as_json)
+        except click.ClickException as wrong:
+            code = _show_usage(click.UsageError(wrong.format_message()), as_json=as_json)
+        except (click.Abort, KeyboardInterrupt) as interrupt:
+            error = InterruptError(remedy="Run the command again to go on.")
+            for note in (*_notes(interrupt), *_notes(interrupt.__cause__)):
+                error.add_note(note)
+            code = show(error, as_json=as_json)
         sys.exit(int(code or 0))
 
 
 def show(error: EmcError, *, as_json: bool, secrets: Sequence[str] = ()) -> ExitCode:
-    """Show *error* on stderr.
+    """Show *error* on stderr, with the notes that were added to it on its way (a guard that could not be taken away).
 
     :param secrets: what must not appear, e.g. the password of the database.
     :returns: the exit code.
     """
-    facts = {key: _blotted(value, secrets) for key, value in error_json(error).items()}
+    facts = error_json(error)
+    facts["message"] = "\n".join([facts["message"], *_notes(error)])
+    facts = {key: _blotted(value, secrets) for key, value in facts.items()}
     if as_json:
         text = json.dumps(facts, ensure_ascii=False)
     else:
@@ -97,19 +99,28 @@ def show_exception(
 def _explained(error: Exception) -> EmcError:
     if isinstance(error, EmcError):
         return error
+    explained: EmcError
     if isinstance(error, DBAPIError):
         statement = " ".join((error.statement or "").split())
-        return StatementFailedError(
+        explained = StatementFailedError(
             f"The database refused a statement: {' '.join(str(error.orig).split())}",
             step="",
             statement=statement,
             remedy=f"The statement begins: {statement[:200]}" if statement else None,
         )
-    line = " ".join(f"{type(error).__name__}: {error}".split())
-    return BugError(
-        f"This is a bug in emc: {line}",
-        remedy="Please report it with what --traceback (or EMC_DEBUG=1) shows.",
-    )
+    else:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        explained = BugError(
+            f"This is a bug in emc: {line}",
+            remedy="Please report it with what --traceback (or EMC_DEBUG=1) shows.",
+        )
+    for note in _notes(error):
+        explained.add_note(note)
+    return explained
+
+
+def _notes(error: BaseException | None) -> Sequence[str]:
+    return getattr(error, "__notes__", ())
 
 
 def _show_usage(error: click.UsageError, *, as_json: bool) -> ExitCode:

@@ -14,7 +14,6 @@ from emc.cli.terminal import Terminal, grid
 from emc.cli.wording import HEADINGS, headline, in_words, kind_of, one_line, say_gates, shut_for_all
 from emc.commands.jsonable import entry_json, plan_json, status_json
 from emc.commands.results import PlanReport, WorkStatus
-from emc.commands.sql import plan_sql
 from emc.errors import ExitCode
 from emc.gates import Verdict
 from emc.phases import Phase
@@ -24,8 +23,14 @@ from emc.work import NotReady, Work
 
 
 @command("plan", short_help="Show what each phase would do.")
-@click.option("--sql", "as_sql", is_flag=True, help="Answer a SQL script with comments, for a DBA to read.")
-def plan(session: Session, *, as_sql: bool) -> ExitCode:
+@click.option("--sql", "as_sql", is_flag=True, help="Answer a SQL script with comments, for a DBA.")
+@click.option(
+    "--phase",
+    type=click.Choice([*Phase]),
+    help="With --sql: the script of this phase alone.",
+    metavar="PHASE",
+)
+def plan(session: Session, *, as_sql: bool, phase: Phase | None) -> ExitCode:
     """Show what each phase would do, derived from models, declarations and database as they are now.
 
     Never writes; a role that may only read is enough.
@@ -34,11 +39,16 @@ def plan(session: Session, *, as_sql: bool) -> ExitCode:
     """
     if as_sql and session.terminal.as_json:
         raise click.UsageError("--sql and --format json are two different answers; give one of them.")
-    report = commands.plan(session.upgrade, session.engine)
+    if phase is not None and not as_sql:
+        raise click.UsageError(
+            "--phase says which script --sql answers; without --sql the plan shows every phase."
+        )
     terminal = session.terminal
     if as_sql:
-        terminal.say(plan_sql(report, session.engine.dialect).rstrip("\n"))
+        phases = tuple(Phase) if phase is None else (phase,)
+        terminal.say(commands.script(session.upgrade, session.engine, phases).rstrip("\n"))
         return ExitCode.DONE
+    report = commands.plan(session.upgrade, session.engine)
     terminal.answer(plan_json(report, session.engine.dialect))
     _show_plan(terminal, report)
     return ExitCode.DONE

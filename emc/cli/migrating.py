@@ -8,19 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from emc import commands
+from emc.cli.bars import SILENCE, bars
 from emc.cli.options import Session, command, duration
 from emc.cli.stopping import stop_on_signals
 from emc.cli.terminal import Terminal, grid
@@ -31,9 +23,6 @@ from emc.data import BatchPolicy, Outcome, ProgressEvent
 from emc.errors import ExitCode
 
 _STOPPING = "Stopping after this batch; Ctrl-C again to interrupt it."
-
-SILENCE = 30.0
-"""Seconds after which a line of progress is due, however little has happened."""
 
 
 @command("migrate", short_help="While old and new code run: move the data.")
@@ -113,23 +102,8 @@ def _showing(terminal: Terminal) -> Iterator[Callable[[ProgressEvent], None]]:
     if not terminal.is_interactive:
         yield Lines(terminal).hear
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=terminal.console) as progress:
+    with bars(terminal) as progress:
         yield _Bars(progress).hear
-
-
-class _Rate(ProgressColumn):
-    """Rows per second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate, once there is one."""
-        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "", "dim")
 
 
 class _Bars:

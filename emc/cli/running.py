@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Self
 
 import click
 
 from emc import commands
+from emc.cli.bars import Statement
 from emc.cli.options import Session, command, duration
 from emc.cli.stopping import interrupt_on_signals
 from emc.cli.terminal import Terminal
@@ -14,7 +16,7 @@ from emc.cli.wording import in_words, say_gates
 from emc.commands.jsonable import phase_json
 from emc.commands.results import PhaseReport
 from emc.errors import ExitCode
-from emc.execute import StepEvent, StepState
+from emc.execute import StepEvent, StepState, described, hints
 
 _only = click.option("--only", multiple=True, metavar="NAME", help="Run this step only; may be repeated.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
@@ -31,8 +33,7 @@ def expand(session: Session, *, only: tuple[str, ...], dry_run: bool) -> ExitCod
     Exit code: 0 done or nothing to do; 2 error; 4 a lock was not to be had in time; 5 interrupted. What was done is
     kept, and running the command again goes on from there.
     """
-    live = _Live(session.terminal)
-    with interrupt_on_signals():
+    with interrupt_on_signals(), _Live(session.terminal) as live:
         report = commands.expand(
             session.upgrade, session.engine, only=only, dry_run=dry_run, report=live.hear
         )
@@ -78,8 +79,7 @@ def contract(
             f"{len(override)} --override and {len(reason)} --reason: give one reason for each, or one for all."
         )
     reasons = reason if len(reason) == len(override) else reason * len(override)
-    live = _Live(session.terminal)
-    with interrupt_on_signals():
+    with interrupt_on_signals(), _Live(session.terminal) as live:
         report = commands.contract(
             session.upgrade,
             session.engine,
@@ -114,13 +114,24 @@ def _end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
 
 
 class _Live:
-    """One line for whatever happens to a step."""
+    """One line for whatever happens to a step, and a bar for what takes long, while the block runs."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
+        self.statement = Statement(terminal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.statement.end()
 
     def hear(self, event: StepEvent) -> None:
         """Say it."""
+        if event.state is StepState.RUNNING:
+            self.statement.hear(event)
+            return
+        self.statement.end()
         step = event.step.id
         if event.state is StepState.STARTED:
             if event.attempt == 1:
@@ -134,9 +145,9 @@ class _Live:
                 self.terminal.say(f"    {in_words(event.seconds)} of building are lost", "yellow")
             for one in event.blockers:
                 how = "blocked" if one.sure else "perhaps blocked"
-                self.terminal.say(
-                    f"    {how} by session {one.session} of {one.user}, for {in_words(one.seconds)}: {one.query}"
-                )
+                self.terminal.say(f"    {how} by {described(one, in_words)}")
+            for hint in hints(event.blockers):
+                self.terminal.say(f"      {hint}")
         elif event.state is StepState.DONE:
             self.terminal.say(f"  done: {step} ({event.seconds:.2f} s)", "green")
         elif event.state is StepState.SKIPPED:

@@ -9,6 +9,7 @@ from emc.commands.expanding import expand
 from emc.commands.looking import history, plan, status
 from emc.commands.migrating import migrate
 from emc.commands.results import Blocked, MigrateReport, PhaseReport, PlanReport, StatusReport, WorkStatus
+from emc.commands.scripting import script
 
 __all__ = [
     "Blocked",
@@ -22,5 +23,6 @@ __all__ = [
     "history",
     "migrate",
     "plan",
+    "script",
     "status",
 ]

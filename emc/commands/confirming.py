@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 
 from emc.claims import Guard, Proof
 from emc.errors import EmcError, ExitCode
-from emc.gates import Scope, Verdict, judge
+from emc.gates import Scope, Verdict, judge, looked_at
 from emc.steps import Step, Transaction
 
 
@@ -30,19 +31,23 @@ def confirm(
     overrides: Mapping[str, str],
     guards: Sequence[Guard] = (),
     proofs: Sequence[Proof] = (),
+    *,
+    apart: bool = False,
 ) -> Mapping[str, Any]:
     """Ask the gates once more, with everybody kept out; answers what they saw, for the ledger, by the id of the step.
 
     :param guards: what has to stand still, since what was proved rests on it.
     :param proofs: what was proved behind it, and is not looked at again.
+    :param apart: for what is taken away beforehand, in a transaction of its own: nobody is kept out.
     :raises GateShutError: a gate says no.
     """
-    if unit[0].transaction is not Transaction.AUTOCOMMIT:
+    if not apart and unit[0].transaction is not Transaction.AUTOCOMMIT:
         # A writer between the last look and the drop would lose its row. Statements that commit by themselves prove
         # what they need themselves (VALIDATE, a unique index).
         tables = {step.operation.element.table for step in unit}
         present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
         scope.dialect.lock(connection, present)
+        _demand_small(connection, scope, unit, overrides, proofs)
     if gone := fallen(connection, scope, guards):
         raise GateShutError(unguarded(gone, proofs))
     evidence: dict[str, Any] = {}
@@ -53,6 +58,34 @@ def confirm(
             raise GateShutError(shut)
         evidence[step.id] = {verdict.gate: _evidence(verdict) for verdict in verdicts}
     return evidence
+
+
+def _demand_small(
+    connection: Connection,
+    scope: Scope,
+    unit: Sequence[Step],
+    overrides: Mapping[str, str],
+    proofs: Sequence[Proof],
+) -> None:
+    """Make sure that what is looked at now, with everybody kept out, is as small as the plan believed.
+
+    :raises GateShutError: it is not; a look at it would keep everybody waiting for as long as it takes.
+    """
+    for step in unit:
+        if step.operation.allowed is not None:
+            continue
+        for gate, claim in looked_at(step.operation, connection, scope, overrides, proofs):
+            size = scope.dialect.outgrown(connection, claim.key, scope.plan.situation.live)
+            if size is not None:
+                raise GateShutError(
+                    [
+                        gate.shut(
+                            f"table {claim.key} has {size // 2**20} MiB, which its statistics do not know yet: too"
+                            " much to be looked at while everybody waits",
+                            f"ANALYZE {claim.key};  -- as its owner, then: emc contract --old-code-gone",
+                        )
+                    ]
+                )
 
 
 def fallen(connection: Connection, scope: Scope, guards: Sequence[Guard]) -> list[Guard]:
@@ -81,3 +114,11 @@ def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof]) -> list[Verdict]:
 def _evidence(verdict: Verdict) -> dict[str, Any]:
     overridden = {} if verdict.overridden is None else {"overridden": verdict.overridden}
     return {"reason": verdict.reason, **verdict.evidence, **overridden}
+
+
+def with_gone(verdicts: Sequence[Verdict], gone: Sequence[str]) -> tuple[Verdict, ...]:
+    """*verdicts* that keep an operation from running, when some of what goes with it is *gone* already."""
+    if not gone:
+        return tuple(verdicts)
+    already = f"; gone before it shut: {', '.join(gone)}"
+    return tuple(dataclasses.replace(one, reason=f"{one.reason}{already}") for one in verdicts)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, Engine
 
-from emc.commands.confirming import GateShutError, confirm
+from emc.commands.confirming import GateShutError, confirm, with_gone
 from emc.commands.expanding import again
 from emc.commands.guarding import Course, guarded, lift_unneeded, run_guarded, standing
 from emc.commands.plainly import plainly
 from emc.commands.results import Blocked, PhaseReport
-from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
+from emc.commands.session import (
+    Report,
+    check_names,
+    demand_privileges,
+    demand_sessions,
+    nobody,
+    planned,
+    reach,
+    units,
+)
 from emc.dialects import Dialect
 from emc.errors import UnknownOperationError
 from emc.execute import RetryPolicy
@@ -59,20 +69,25 @@ def contract(
     def scope_of(plan: Plan) -> Scope:
         return Scope(plan, dialect, old_code_gone, soak)
 
+    def is_chosen(step: Step) -> bool:
+        return not only or step.id in only
+
     def look(connection: Connection, derived: Plan) -> tuple[PhaseReport, bool]:
         check_names(only, derived.names)
         _check_overrides(overrides, derived)
-        passed, blocked = _sort(derived, connection, scope_of(derived), overrides, only)
-        steps = tuple(step for step in derived.contract if not only or step.id in only)
-        if passed and not dry_run:
+        steps = tuple(step for step in derived.contract if is_chosen(step))
+        passed, blocked = _sort(steps, connection, scope_of(derived), overrides)
+        left = standing(derived.situation.live) or _leftovers(derived, dialect)
+        if (passed or left) and not dry_run:
             demand_privileges(dialect, connection, render(dialect, passed, derived.situation))
-        may_write = bool(passed or standing(derived.situation.live) or (steps and old_code_gone))
+        may_write = bool(passed or left or (steps and old_code_gone))
         return PhaseReport(Phase.CONTRACT, steps, blocked=blocked, dry_run=dry_run), may_write
 
     foreseen, may_write = planned(upgrade, engine, dialect, look)
     if dry_run or not may_write:
         # Nothing would be written but the lease; explain without leaving a trace.
         return foreseen
+    demand_sessions(engine, dialect)
     with acquire(engine, dialect, command="emc contract") as lease:
         _note_words(engine, dialect, lease, upgrade, old_code_gone, overrides)
         course = Course(
@@ -85,14 +100,19 @@ def contract(
             retry or RetryPolicy(),
             report,
         )
-        _clear(course, only)
+        _clear(course, is_chosen)
         done: list[str] = []
         shut: dict[str, tuple[Verdict, ...]] = {}
         tried: set[str] = set()
+        trusted: set[str] = set()
+
+        def untried(step: Step) -> bool:
+            return is_chosen(step) and step.id not in tried
+
         while True:
             # Each unit is planned and judged afresh: what ran before it may have made it possible (a foreign key needs
             # its unique key), or taken away what a data migration, and so a gate, asks about.
-            ready = planned(upgrade, engine, dialect, partial(_next_unit, course, only, tried))
+            ready = planned(upgrade, engine, dialect, partial(_next_unit, course, untried, trusted))
             if ready is None:
                 break
             unit, scope, is_guarded = ready
@@ -104,46 +124,68 @@ def contract(
                 done += [step.id for step in unit if step.id not in done]
 
         def look_back(connection: Connection, derived: Plan) -> tuple[Plan, tuple[Blocked, ...]]:
-            return derived, _sort(derived, connection, scope_of(derived), overrides, only)[1]
+            steps = [step for step in derived.contract if is_chosen(step)]
+            return derived, _sort(steps, connection, scope_of(derived), overrides)[1]
 
         derived, blocked = planned(upgrade, engine, dialect, look_back)
         # After the last look: what is noted down here opens gates for the next run, not for this one.
         with dialect.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, LOCK_TIMEOUT) as connection:
             lease.confirm(connection)
             watch([step.operation for step in derived.contract], connection, scope_of(derived))
-        return PhaseReport(
-            Phase.CONTRACT, foreseen.steps, tuple(done), (*blocked, *_open_again(derived, blocked, shut))
+        pieces = [one for ids in course.gone.values() for one in ids]
+        still = (*blocked, *_open_again(derived, blocked, shut))
+        told = tuple(
+            replace(one, verdicts=with_gone(one.verdicts, course.gone[one.step.id])) for one in still
         )
+        return PhaseReport(Phase.CONTRACT, foreseen.steps, (*pieces, *done), told)
 
 
-def _clear(course: Course, only: Sequence[str]) -> None:
-    """Take away the guards that an interrupted run left and that nothing which is about to run needs."""
+def _clear(course: Course, is_chosen: Callable[[Step], bool]) -> None:
+    """Take away what an interrupted run left and that nothing which is about to run needs."""
 
     def look(connection: Connection, derived: Plan) -> list[Step]:
-        if not standing(derived.situation.live):
+        leftovers = _leftovers(derived, course.dialect)
+        if not (standing(derived.situation.live) or leftovers):
             return []
-        passed, _ = _sort(derived, connection, course.scope(derived), course.overrides, only)
-        return lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
+        chosen = [step for step in derived.contract if is_chosen(step)]
+        passed, _ = _sort(chosen, connection, course.scope(derived), course.overrides)
+        steps = lift_unneeded(course, connection, derived, render(course.dialect, passed, derived.situation))
+        return [*steps, *leftovers]
 
     for step in planned(course.upgrade, course.engine, course.dialect, look):
         course.run([step])
 
 
+def _leftovers(derived: Plan, dialect: Dialect) -> Sequence[Step]:
+    """How to take away what an interrupted run left, besides guards, and that the plan no longer needs."""
+    return dialect.leftovers((*derived.expand, *derived.contract), derived.situation.live)
+
+
 def _next_unit(
-    course: Course, only: Sequence[str], tried: Collection[str], connection: Connection, derived: Plan
+    course: Course,
+    chosen: Callable[[Step], bool],
+    trusted: set[str],
+    connection: Connection,
+    derived: Plan,
 ) -> tuple[tuple[Step, ...], Scope, bool] | None:
-    """What to run next, and whether it needs guards; ``None`` when all that may run was *tried*."""
+    """What to run next of what is *chosen*, and whether it needs guards; ``None`` when nothing is left that may run.
+
+    :param trusted: the ids of steps whose gates have let pass. They are asked again when the step runs, and not each
+        time that another one has: some look at every row. Those that let pass now are added.
+    """
     scope = course.scope(derived)
-    passed, _ = _sort(derived, connection, scope, course.overrides, only)
+    steps = [step for step in derived.contract if chosen(step)]
+    passed, _ = _sort(steps, connection, scope, course.overrides, trusted)
+    trusted |= {operation.id for operation in passed}
     for unit in units(render(course.dialect, passed, derived.situation)):
-        if not all(step.id in tried for step in unit):
-            return unit, scope, guarded(unit, connection, scope, course.overrides) is not None
+        return unit, scope, guarded(unit, connection, scope, course.overrides) is not None
     return None
 
 
 def _run(course: Course, scope: Scope, unit: tuple[Step, ...]) -> tuple[Verdict, ...]:
     """Run a unit that needs no guard; answer which of its gates no longer let it pass."""
     try:
+        course.make_way(unit, scope)
         course.run(
             unit,
             confirm=lambda connection: confirm(connection, scope, unit, course.overrides),
@@ -165,17 +207,18 @@ def _open_again(
 
 
 def _sort(
-    derived: Plan,
+    steps: Iterable[Step],
     connection: Connection,
     scope: Scope,
     overrides: Mapping[str, str],
-    only: Sequence[str],
+    trusted: Collection[str] = (),
 ) -> tuple[list[Operation], tuple[Blocked, ...]]:
-    """The operations whose gates let pass, and the steps whose gates do not."""
+    """The operations whose gates let pass, or are *trusted* to, and the steps whose gates do not."""
     passed: list[Operation] = []
     blocked: list[Blocked] = []
-    for step in derived.contract:
-        if only and step.id not in only:
+    for step in steps:
+        if step.id in trusted:
+            passed.append(step.operation)
             continue
         shut = tuple(
             verdict

@@ -8,7 +8,16 @@ from sqlalchemy import Connection, Engine
 
 from emc.commands.plainly import plainly
 from emc.commands.results import PhaseReport
-from emc.commands.session import Report, check_names, demand_privileges, nobody, planned, reach, units
+from emc.commands.session import (
+    Report,
+    check_names,
+    demand_privileges,
+    demand_sessions,
+    nobody,
+    planned,
+    reach,
+    units,
+)
 from emc.dialects import Dialect
 from emc.execute import RetryPolicy, run_unit
 from emc.gates import Scope, is_unwatched, watch
@@ -56,6 +65,7 @@ def expand(
     steps, idle = planned(upgrade, engine, dialect, look)
     if dry_run or idle:
         return PhaseReport(Phase.EXPAND, steps, dry_run=dry_run)
+    demand_sessions(engine, dialect)
     with acquire(engine, dialect, command="emc expand") as lease:
         # Another runner may have been at work until a moment ago.
         derived = planned(upgrade, engine, dialect, lambda _, derived: derived)

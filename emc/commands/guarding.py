@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from emc.claims import Claim, Guard, Guarding
+from emc.claims import Claim, Guard, Guarding, Proof
 from emc.commands.confirming import GateShutError, confirm, fallen, unguarded
 from emc.commands.session import units
 from emc.dialects import Dialect
@@ -57,6 +57,8 @@ class Course:
     scope: Callable[[Plan], Scope]
     retry: RetryPolicy
     report: Callable[[StepEvent], None]
+    gone: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    """The ids of what went before its operation, by that of the operation."""
 
     def run(
         self,
@@ -79,6 +81,27 @@ class Course:
             retry=retry or self.retry,
             report=self.report,
         )
+
+    def make_way(
+        self,
+        unit: Sequence[Step],
+        scope: Scope,
+        guards: Sequence[Guard] = (),
+        proofs: Sequence[Proof] = (),
+    ) -> None:
+        """Take away what goes before *unit*, each by itself, while its gates say yes.
+
+        :raises GateShutError: a gate says no.
+        """
+
+        def ask(connection: Connection, piece: Step) -> Mapping[str, Any]:
+            seen = confirm(connection, scope, unit, self.overrides, guards, proofs, apart=True)
+            return {piece.id: {gate: facts for its in seen.values() for gate, facts in its.items()}}
+
+        for step in unit:
+            for piece in step.beforehand:
+                self.run([piece], confirm=partial(ask, piece=piece))
+                self.gone[step.id].append(piece.id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +161,7 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
     names = [guard.name for guard in guarding.guards]
     proofs = prove(course.engine, course.dialect, now.claims, names, course.retry)
     try:
+        course.make_way(guarding.drop, now.scope, guarding.guards, proofs)
         course.run(
             guarding.drop,
             confirm=lambda connection: confirm(

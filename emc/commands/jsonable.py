@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Dialect
 
 from emc.commands.results import MigrateReport, PhaseReport, PlanReport, StatusReport
-from emc.commands.sql import work_sql
+from emc.commands.sql import rendering, work_sql
 from emc.errors import EmcError
 from emc.gates import Verdict
 from emc.phases import Phase
@@ -44,7 +44,7 @@ def step_json(step: Step, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
         "phase": str(operation.phase),
         "description": operation.description,
         "because": operation.because,
-        "sql": list(step.statements),
+        "sql": [sql for one in (*step.beforehand, step) for sql in one.statements],
         "transaction": str(step.transaction),
         "unit": step.unit,
         "hazards": [str(hazard) for hazard in step.hazards],
@@ -62,7 +62,7 @@ def work_json(work: Work | NotReady, dialect: Dialect) -> dict[str, Any]:
         "phase": str(Phase.MIGRATE),
         "description": work.reason if isinstance(work, NotReady) else work.description,
         "because": work.reason if isinstance(work, NotReady) else None,
-        "sql": work_sql(work, dialect),
+        "sql": work_sql(work, rendering(dialect)),
         "transaction": "batches",
         "unit": work.name,
         "hazards": [],

@@ -97,6 +97,6 @@ def _next(derived: Plan) -> str:
         return "emc migrate"
     if derived.contract:
         return "emc contract --old-code-gone   # once no process of the old release is left"
-    if standing(derived.situation.live):
-        return "emc contract   # takes away the guards that an interrupted one left"
+    if standing(derived.situation.live) or any(note.kind == "guard" for note in derived.notes):
+        return "emc contract   # takes away what an interrupted one left"
     return "nothing: models and database agree"

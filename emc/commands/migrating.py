@@ -110,6 +110,6 @@ def _exit_code(results: Sequence[Result]) -> ExitCode:
         return ExitCode.ERROR
     if any(result.stopped for result in results):
         return ExitCode.PAUSED
-    if Outcome.MORE in outcomes:
+    if outcomes & {Outcome.MORE, Outcome.OUTRUN}:
         return ExitCode.WORK_REMAINS
     return ExitCode.GATE_SHUT if Outcome.BLOCKED in outcomes else ExitCode.DONE

@@ -19,7 +19,8 @@ from emc.errors import (
 )
 from emc.execute import StepEvent, first_line
 from emc.planning import Plan, derive
-from emc.steps import Step
+from emc.state.lease import LOCK_TIMEOUT
+from emc.steps import LockPolicy, Step, Transaction
 from emc.upgrade import Upgrade
 
 _T = TypeVar("_T")
@@ -98,6 +99,16 @@ def units(steps: Iterable[Step]) -> list[tuple[Step, ...]]:
     return [tuple(group) for _, group in groupby(steps, key=lambda step: step.unit)]
 
 
+def demand_sessions(engine: Engine, dialect: Dialect) -> None:
+    """Make sure that a session keeps its timeouts from one statement to the next, before anything is written.
+
+    :raises ConfigurationError: a pooler or proxy hands sessions around.
+    """
+    if dialect.concurrent_sessions:
+        with dialect.open(engine, Transaction.AUTOCOMMIT, LockPolicy.SHORT, LOCK_TIMEOUT):
+            pass
+
+
 def demand_privileges(dialect: Dialect, connection: Connection, steps: Sequence[Step]) -> None:
     """Make sure that nothing will fail for want of a privilege, before the first step.
 
@@ -105,7 +116,9 @@ def demand_privileges(dialect: Dialect, connection: Connection, steps: Sequence[
     """
     missing = dialect.missing_privileges(connection, steps)
     if missing:
+        grants = "\n".join(dict.fromkeys(filter(None, missing.values())))
+        remedy = f"Let an administrator send, then run the command again:\n{grants}" if grants else None
         raise PrivilegeError(
             f"The role that emc connects as lacks: {'; '.join(missing)}. Nothing was changed.",
-            remedy="Grant what is missing, or connect as the role that owns the tables.",
+            remedy=remedy or "Grant what is missing, or connect as the role that owns the tables.",
         )

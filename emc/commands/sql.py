@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Delete, Dialect, Update, delete, update
+from sqlalchemy import ClauseElement, Delete, Dialect, Update, delete, update
 from sqlalchemy.exc import CompileError
 
 from emc.commands.results import PlanReport
@@ -13,8 +13,11 @@ from emc.steps import Step, Transaction
 from emc.work import DeleteRow, NotReady, SetValues, Work
 
 
-def work_sql(work: Work | NotReady, dialect: Dialect) -> list[str]:
-    """What a data migration sends, without its batches; empty where Python does the work."""
+def work_sql(work: Work | NotReady, render: Callable[[ClauseElement], str]) -> list[str]:
+    """What a data migration sends, without its batches; empty where Python does the work, or values have no literal.
+
+    :param render: writes a statement with its values.
+    """
     if isinstance(work, NotReady):
         return []
     statement: Update | Delete
@@ -25,53 +28,87 @@ def work_sql(work: Work | NotReady, dialect: Dialect) -> list[str]:
     else:
         return []
     try:
-        return [str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))]
+        return [render(statement)]
     except (CompileError, NotImplementedError):
-        # A constant that cannot be written as a literal, e.g. bytes: show the statement with its parameters.
-        return [str(statement.compile(dialect=dialect))]
+        return []
 
 
-def plan_sql(report: PlanReport, dialect: Dialect) -> str:
+def rendering(dialect: Dialect) -> Callable[[ClauseElement], str]:
+    """Writes statements as they look when they are sent; a value that has no literal (bytes) is a parameter.
+
+    :param dialect: SQLAlchemy's dialect object.
+    """
+
+    def render(statement: ClauseElement) -> str:
+        try:
+            written = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+            # What is written for a driver that takes % for a parameter is doubled; no parameter is left here.
+            return written.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else written
+        except (CompileError, NotImplementedError):
+            return str(statement.compile(dialect=dialect))
+
+    return render
+
+
+def plan_sql(report: PlanReport, dialect: Dialect, phases: Sequence[Phase] = tuple(Phase)) -> str:
     """The whole plan as valid SQL with comments.
 
     :param dialect: SQLAlchemy's dialect object, to render with.
+    :param phases: those that it holds.
     """
     plan = report.plan
-    lines = [f"-- emc plan for {plan.dialect}" + (f", release {plan.release}" if plan.release else "")]
-    lines += ["", "-- EXPAND: before the new code is deployed", *_steps(plan.steps(Phase.EXPAND), report)]
-    lines += ["", "-- MIGRATE: while old and new code run side by side; emc migrate does it in small batches"]
-    for work in plan.work:
+    lines = [*heading(report)]
+    if Phase.EXPAND in phases:
+        lines += ["", "-- EXPAND: before the new code is deployed", *_steps(plan.steps(Phase.EXPAND), report)]
+    if Phase.MIGRATE in phases:
         lines += [
             "",
-            *_comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}"),
+            "-- MIGRATE: while old and new code run side by side; emc migrate does it in small batches",
         ]
-        statements = work_sql(work, dialect)
-        lines += [f"{one};" for one in statements] or _comment("done by emc migrate, row by row")
-    lines += ["", "-- CONTRACT: once the old release is gone, and the gates are open"]
-    lines += _steps(plan.steps(Phase.CONTRACT), report)
-    if plan.unmanaged:
-        lines += ["", "-- UNMANAGED: left alone; paste a line to let it go"]
-        lines += [f"--   {one.declare}" for one in plan.unmanaged]
-    return "\n".join(lines) + "\n"
+        for work in plan.work:
+            lines += [
+                "",
+                *comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}"),
+            ]
+            statements = work_sql(work, rendering(dialect))
+            lines += [f"{one};" for one in statements] or comment("done by emc migrate, row by row")
+    if Phase.CONTRACT in phases:
+        lines += ["", "-- CONTRACT: once the old release is gone, and the gates are open"]
+        lines += _steps(plan.steps(Phase.CONTRACT), report)
+    return "\n".join([*lines, *unmanaged_sql(report)]) + "\n"
+
+
+def heading(report: PlanReport) -> list[str]:
+    """The first line of a script."""
+    plan = report.plan
+    return [f"-- emc plan for {plan.dialect}" + (f", release {plan.release}" if plan.release else "")]
+
+
+def unmanaged_sql(report: PlanReport) -> list[str]:
+    """The last lines of a script: what it leaves alone."""
+    if not report.plan.unmanaged:
+        return []
+    lines = ["", "-- UNMANAGED: left alone; paste a line to let it go"]
+    return lines + [f"--   {one.declare}" for one in report.plan.unmanaged]
 
 
 def _steps(steps: Iterable[Step], report: PlanReport) -> list[str]:
     lines: list[str] = []
     open_unit: Step | None = None
-    for step in steps:
+    for step in [one for last in steps for one in (*last.beforehand, last)]:
         if open_unit is not None and step.unit != open_unit.unit:
             lines += _ending(open_unit)
             open_unit = None
-        lines += ["", *_comment(f"{step.id}: {step.operation.description}")]
+        lines += ["", *comment(f"{step.id}: {step.operation.description}")]
         if step.operation.because:
-            lines += _comment(f"because {step.operation.because}")
+            lines += comment(f"because {step.operation.because}")
         if step.hazards:
-            lines += _comment(f"hazards: {', '.join(step.hazards)}")
+            lines += comment(f"hazards: {', '.join(step.hazards)}")
         for verdict in report.verdicts.get(step.id, ()):
             state = "open" if verdict.open else "SHUT"
-            lines += _comment(f"gate {verdict.gate} is {state}: {verdict.reason}")
+            lines += comment(f"gate {verdict.gate} is {state}: {verdict.reason}")
         if not step.statements:
-            lines += _comment("done by the statements above")
+            lines += comment("done by the statements above")
             continue
         if open_unit is None:
             lines += _beginning(step)
@@ -86,6 +123,7 @@ def _beginning(step: Step) -> list[str]:
     return {
         Transaction.TOGETHER: ["BEGIN;"],
         Transaction.AUTOCOMMIT: [],
+        Transaction.LOCKED: [],
         Transaction.REBUILD: [
             "PRAGMA foreign_keys=OFF;",
             "PRAGMA legacy_alter_table=ON;",
@@ -98,9 +136,11 @@ def _ending(step: Step) -> list[str]:
     return {
         Transaction.TOGETHER: ["COMMIT;"],
         Transaction.AUTOCOMMIT: [],
+        Transaction.LOCKED: [],
         Transaction.REBUILD: ["COMMIT;", "PRAGMA legacy_alter_table=OFF;", "PRAGMA foreign_keys=ON;"],
     }[step.transaction]
 
 
-def _comment(text: str) -> list[str]:
+def comment(text: str) -> list[str]:
+    """*text* as comments."""
     return [f"-- {line}" for line in text.splitlines()]

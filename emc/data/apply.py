@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from emc.data.locking import in_chunks, locked_and_pending, still_pending
 from emc.data.walk import Key, Walk
 from emc.dialects.base import Dialect
-from emc.errors import EmcError
+from emc.errors import DeclarationError, EmcError
 from emc.work import DELETE, CallFunction, Deletion, SetValues
 from emc.work.tables import reads, rewritten
 
@@ -138,6 +138,12 @@ def _call(
             continue
         if answer is DELETE or answer:
             writes.append(_Write(key, was, answer))
+    if action.takes_connection and not dialect.renew(connection):
+        raise DeclarationError(
+            f"{walk.work.name} ended the transaction of its batch, which holds what it wrote and how far it is.",
+            places=[walk.work.place],
+            remedy="Let the function use the connection without COMMIT and ROLLBACK; emc commits each batch.",
+        )
     for condition, group in _groups(walk, writes):
         applied.written += _write(connection, walk, condition, group, dialect)
     applied.lost = len(writes) - applied.written

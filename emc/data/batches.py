@@ -319,7 +319,9 @@ class Batches:
                 f"The connection was lost {self._connections_lost} times in a row: {_said(error)}",
                 remedy="Run emc migrate again when the database is back; everything committed is kept.",
             ) from error
-        self._wait(self._connections_lost)
+        # As long as a server takes to come back from a crash: half a minute on average for all ten.
+        pause = min(30.0, 0.25 * 1.7 ** min(self._connections_lost, 60))
+        self.policy.sleep(self.policy.random() * pause)
 
     # -- connections -------------------------------------------------------------------------------------
 

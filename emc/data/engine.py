@@ -16,6 +16,9 @@ from emc.work import DeleteRow, NotReady, Work, anything_left
 
 _RACES = 5
 """Passes in a row that may do nothing but lose races against other writers before rows count as stuck."""
+_CHASES = 5
+"""Passes in a row that may end with as many rows left as an earlier one: rows come as fast as they are taken away, and
+to look for them once more is to read the whole table."""
 _FAILURES = 50
 """Failed rows from which on a run ends early if most rows fail: the function is wrong, not the rows."""
 
@@ -153,8 +156,8 @@ class _Run:
         """Walk until the outcome is known."""
         batches = self.batches
         batches.begin()
-        total = batches.left()
-        races = 0
+        total = fewest = batches.left()
+        races = chases = 0
         while True:
             # Of a pass that an earlier run began it is not known what that run did.
             is_resumed = batches.progress.cursor is not None
@@ -183,6 +186,10 @@ class _Run:
                     return self._result(Outcome.FAILED if failed_left else Outcome.STUCK, left)
             else:
                 races = 0
+                chases = 0 if left < fewest else chases + 1
+                fewest = min(fewest, left)
+                if chases >= _CHASES:
+                    return self._result(Outcome.OUTRUN, left)
             batches.next_pass(left)
 
     def _pass(self, total: int) -> Outcome | None:
@@ -225,6 +232,10 @@ class _Run:
         reason, remedy = {
             Outcome.COMPLETE: (None, None),
             Outcome.MORE: (f"{left} rows are left", "run emc migrate again"),
+            Outcome.OUTRUN: (
+                f"{left} rows are left, and new ones come as fast as they are migrated",
+                "run emc migrate again once no process of the old release is left",
+            ),
             Outcome.STUCK: (
                 f"{left} rows are left, and a pass over all of them took none out of the condition",
                 f"correct the condition or what is written, at {batches.work.place}",

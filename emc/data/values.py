@@ -16,6 +16,8 @@ class Outcome(enum.StrEnum):
     """No row is left."""
     MORE = "more"
     """Rows are left: a limit was reached, or somebody asked to stop. Run it again to continue."""
+    OUTRUN = "outrun"
+    """Rows are left, and others come as fast as they are migrated. Run it again when nobody writes such rows."""
     STUCK = "stuck"
     """A whole pass took no row out of the condition, and rows are left."""
     FAILED = "failed"
@@ -89,5 +91,5 @@ class BatchPolicy(Waiting):
     """Seconds to wait for a lock."""
     lock_attempts: int = 3
     """How often a batch is tried again because of a lock before it is made smaller."""
-    reconnects: int = 5
+    reconnects: int = 10
     """How often in a row a lost connection is replaced."""

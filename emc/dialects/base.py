@@ -30,11 +30,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
+from emc.dialects.scripting import Scripting
 from emc.errors import Refusal
 from emc.fit import Fit, fit, misfits
 from emc.names import Element, TableKey
 from emc.operations import Operation
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import Dependent, LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 from emc.work.uniqueness import Uniqueness, uniqueness
 
@@ -68,12 +69,38 @@ class Blocker:
     session: str
     """Process or thread id, as the operator would give it to the server's kill command."""
     user: str
-    seconds: float
-    """Age of its transaction."""
+    seconds: float | None
+    """Age of its transaction; ``None`` where the server does not tell us."""
     query: str
     """The first 100 characters of its query."""
     sure: bool = True
-    """Whether it is known to hold a lock of the table; otherwise the database does not tell, and it may."""
+    """Whether it is known to be in the way; otherwise the database does not tell, and it may be."""
+    kind: str = "session"
+    """What it is: a session, or something else that holds locks."""
+    idle: bool = False
+    """Whether nothing has been asked of it since its last query ended, while its transaction stays open."""
+    ends: str = ""
+    """The statement that ends it; or, behind ``--``, why none should."""
+    reveal: str = ""
+    """The statement with which the server would tell us more of it."""
+    gives_way: float | None = None
+    """Seconds for which one has to wait for it until the server makes it give way; ``None``: it does not."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a server is with a statement that takes long."""
+
+    doing: str
+    """What it does, in its own words where it has some: ``building index: scanning table``."""
+    done: int | None = None
+    """How much of it is done; ``None`` where the server does not tell."""
+    total: int = 0
+    """How much there is to do; 0 where the server does not tell."""
+    unit: str = ""
+    """What ``done`` and ``total`` count: blocks, rows, transactions."""
+    waits_for: tuple[Blocker, ...] = ()
+    """The sessions that have to end, or to give up a lock, before it goes on."""
 
 
 class CannotSpellError(Exception):
@@ -109,6 +136,8 @@ class Dialect(abc.ABC):
     """Whether DDL that says no schema for the parent of a foreign key means that of the child."""
     tells_implied_indexes: ClassVar[bool] = False
     """Whether a snapshot tells the indexes that foreign keys have made (:attr:`LiveTable.implied`)."""
+    scripting: ClassVar[Scripting | None] = None
+    """How a script is written that proves for itself what emc would prove; ``None`` where scripts are for reading."""
     option_names: ClassVar[tuple[str, ...]] = ()
     """What options of the models may begin with besides SQLAlchemy's name of the dialect."""
 
@@ -128,6 +157,13 @@ class Dialect(abc.ABC):
             when it ends and rolled back when it raises; with ``AUTOCOMMIT`` each statement is one of its own.
         :param lock_timeout: seconds to wait for a lock under ``LockPolicy.SHORT``.
         """
+
+    def renew(self, connection: Connection) -> bool:
+        """Set the timeouts of :meth:`open` again, after a user's function had *connection* in its hands.
+
+        :returns: whether its transaction is still the one that :meth:`open` began, as far as the database tells.
+        """
+        return True
 
     def absent(self, engine: Engine) -> str | None:
         """Why there is no database behind *engine* to look at, where connecting would make one; else ``None``."""
@@ -179,6 +215,13 @@ class Dialect(abc.ABC):
     def failure(self, error: DBAPIError) -> Failure:
         """What *error* means."""
 
+    def cut_off(self, error: DBAPIError) -> bool:
+        """Whether a statement was ended because of the time it took, rather than because of that for which it waited.
+
+        It may have kept everybody out meanwhile, and would again.
+        """
+        return False
+
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
         """The sessions, other than emc's, that hold locks on tables *keys*; empty where the database cannot tell."""
         return ()
@@ -190,6 +233,14 @@ class Dialect(abc.ABC):
         """
         return ()
 
+    def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
+        """The sessions that build an index on table *key* at this moment.
+
+        The server goes on with a build whose emc was killed; what it has made so far looks like a leftover. Empty where
+        such a statement ends with its session.
+        """
+        return ()
+
     def knock(self, connection: Connection, key: TableKey) -> None:
         """Make sure that nobody holds table *key* at this moment, so that a build of *connection* can begin at once.
 
@@ -197,6 +248,17 @@ class Dialect(abc.ABC):
             its beginning stalls nobody.
         """
         return
+
+    def session(self, connection: Connection) -> str | None:
+        """What :meth:`progress` knows the session of *connection* by; ``None`` where the server tells no progress."""
+        return None
+
+    def progress(self, connection: Connection, session: str, key: TableKey) -> Progress | None:
+        """How far *session* is with the statement about table *key* that it has sent; ``None`` if none is under way.
+
+        :param connection: another one, that commits by itself.
+        """
+        return None
 
     def server_version(self, connection: Connection) -> str:
         """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
@@ -269,6 +331,17 @@ class Dialect(abc.ABC):
         """
         return None
 
+    def dependents(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation]
+    ) -> Sequence[Dependent]:
+        """What hangs on what *operation* takes away, and goes neither by itself nor with *operations*.
+
+        Empty too where :meth:`refuse` has said it already.
+
+        :param operations: all of the plan, whatever their phase.
+        """
+        return ()
+
     @abc.abstractmethod
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """*operations* of one phase as this database runs them: one step each, in the given order.
@@ -277,22 +350,31 @@ class Dialect(abc.ABC):
         finished or cleaned up by the statements of the step.
         """
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-        """What the role of *connection* lacks to run *steps*, one clause per privilege.
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
+        """What the role of *connection* lacks to run *steps*, by clauses like ``"CREATE on schema public"``.
 
-        For instance ``"CREATE on schema public"``; empty when nothing is missing or the database has no privileges.
+        :returns: the statement that grants it, or nothing, by what is lacking; empty when nothing is missing or the
+            database has no privileges.
         """
-        return ()
+        return {}
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
-        """Whether rows could come between the proof of *operation*'s gates and its statements, unless guards stop them.
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
+        """Whether rows could break *claim* between its proof and the statements of *operation*, unless guarded.
 
-        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out of a table
-        that is small enough to be looked at meanwhile.
+        ``False`` where the statements look at the rows themselves, or where :meth:`lock` keeps everybody out while the
+        rows are looked at, which are few enough for that.
         """
         return False
+
+    def outgrown(self, connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
+        """Bytes of table *key*, where it is far from the few that its rows are looked at under a lock for.
+
+        *live* goes by statistics, which may be old. ``None`` where it is as small as *live* says, or was known to be
+        big, and where the size is no matter.
+        """
+        return None
 
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why nothing could keep *claim* true until *operation* has run, as a clause; ``None`` when something can."""
@@ -316,6 +398,17 @@ class Dialect(abc.ABC):
     def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
         """Take the guards called *names*, which nothing needs any more, away from table *key*."""
         raise NotImplementedError(f"{self.name} knows no guards")
+
+    def leftovers(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """How to take away what an interrupted run left, besides guards, and that none of *steps* needs any more.
+
+        :param steps: all of the plan.
+        """
+        return ()
+
+    def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
+        """Half-made elements that are not emc's to touch: the dotted name of each, and what there is to say of it."""
+        return ()
 
     def in_doubt(self, engine: Engine, keys: Sequence[TableKey]) -> frozenset[str]:
         """Those of tables *keys* that a transaction may write to which no guard has waited for."""

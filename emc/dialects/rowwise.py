@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BinaryExpression, Column, Date, DateTime, Time
+from sqlalchemy import BinaryExpression, Column, Date, DateTime, Interval, Time
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BindParameter,
@@ -80,7 +80,7 @@ class Rules:
     own_operators: Collection[str] | None = None
     """Operators that SQLAlchemy has no name for; ``None``: all, since users can define none."""
     converts_moments: bool = True
-    """Whether a cast to a date or time depends on its value alone."""
+    """Whether a cast to a date or time, or from one, depends on its value alone."""
 
 
 def check(claim: Claim, rules: Rules) -> None:
@@ -127,7 +127,7 @@ def _check_part(part: Any, claim: Claim, rules: Rules) -> None:
     own: Any = getattr(part, "operator", None)
     if isinstance(own, operators.custom_op) and own.opstring not in (rules.own_operators or (own.opstring,)):
         raise _unknown(f"the operator {own.opstring}")
-    if isinstance(part, Cast) and not rules.converts_moments and _is_moment(part.type):
+    if isinstance(part, Cast) and not rules.converts_moments and _converts_moment(part):
         raise _unknown(f"{str(part)[:60]!r}")
 
 
@@ -135,8 +135,10 @@ def _unknown(what: str) -> CannotGuardError:
     return CannotGuardError(f"its condition holds {what}, of which emc cannot tell what it depends on")
 
 
-def _is_moment(type_: Any) -> bool:
-    return isinstance(type_, Date | DateTime | Time)
+def _converts_moment(part: Cast[Any]) -> bool:
+    """To a date or time, or from one: how they are written is a setting of the session (DateStyle, IntervalStyle)."""
+    affinities = (type_._type_affinity for type_ in (part.type, part.clause.type))  # noqa: SLF001 - of all dialects
+    return any(one is not None and issubclass(one, Date | DateTime | Time | Interval) for one in affinities)
 
 
 def _harmless(part: BinaryExpression[Any], rules: Rules) -> int:

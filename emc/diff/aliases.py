@@ -7,11 +7,11 @@ others that name it would not find theirs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
-from emc.names import TableKey
-from emc.schema import LiveSchema, LiveTable
+from emc.names import Element, TableKey
+from emc.schema import Dependent, LiveSchema, LiveTable
 
 _S = TypeVar("_S", bound=LiveSchema)
 
@@ -38,6 +38,20 @@ def as_models_say(live: _S, models: Collection[TableKey], default_schema: str | 
         live,
         tables=dict(sorted(tables.items(), key=lambda item: item[0].sort_key)),
         dependents={(renamed.get(key, key), name): what for (key, name), what in live.dependents.items()},
+        hanging={_moved(one, renamed): _all_moved(what, renamed) for one, what in live.hanging.items()},
+    )
+
+
+def _moved(element: Element, renamed: Mapping[TableKey, TableKey]) -> Element:
+    return dataclasses.replace(element, table=renamed.get(element.table, element.table))
+
+
+def _all_moved(
+    dependents: Iterable[Dependent], renamed: Mapping[TableKey, TableKey]
+) -> tuple[Dependent, ...]:
+    return tuple(
+        dataclasses.replace(one, place=_moved(one.place, renamed)) if one.place is not None else one
+        for one in dependents
     )
 
 

@@ -13,9 +13,15 @@ from typing import Any
 from alembic.operations import ops
 
 from emc.diff import facts
-from emc.diff.pairs import Comparison, Pair, find
+from emc.diff.pairs import Comparison, Pair, final_name, find
 from emc.names import ElementKind, TableKey
-from emc.operations import SPELLED_TYPE, UnsupportedDifferenceOp, table_key
+from emc.operations import (
+    SPELLED_DEFINITION,
+    SPELLED_TYPE,
+    UnsupportedDifferenceOp,
+    constraint_kind,
+    table_key,
+)
 from emc.schema import LiveTable
 
 Directive = ops.MigrateOperation
@@ -33,6 +39,7 @@ _INDEXES_AND_CONSTRAINTS = 4
 
 def arranged(found: Iterable[Directive], comparison: Comparison) -> tuple[Directive, ...]:
     """*found* without noise, split, named and in order."""
+    found = [_named_finally(operation, comparison) for operation in found]
     kept = [operation for operation in found if not _is_noise(operation, comparison)]
     kept = [
         operation
@@ -42,6 +49,8 @@ def arranged(found: Iterable[Directive], comparison: Comparison) -> tuple[Direct
     ]
     split = [part for operation in kept for part in _split(operation, comparison.pairs)]
     _name_the_unnamed(split, comparison.pairs)
+    for operation in split:
+        _define(operation, comparison.pairs)
     creation = {key: position for position, key in enumerate(comparison.added)}
     return tuple(sorted(split, key=lambda operation: _order(operation, creation, comparison)))
 
@@ -132,6 +141,34 @@ def _unique(table: LiveTable, name: str) -> object:
 
 
 # -- form ----------------------------------------------------------------------------------------------------
+
+
+def _named_finally(operation: Directive, comparison: Comparison) -> Directive:
+    """*operation* with the name that DDL gives to what it makes: SQLAlchemy cuts those that it has made up itself.
+
+    An index that ``index=True`` asks for is called after its column, which may itself be as long as a name can be.
+    """
+    if isinstance(operation, ops.CreateIndexOp):
+        pair = comparison.pairs.get(table_key(operation))
+        name = final_name(operation.to_index(), pair.dialect) if pair is not None else None
+        if name is not None and name != operation.index_name:
+            operation.index_name = name
+    return operation
+
+
+def _define(operation: Directive, pairs: Mapping[TableKey, Pair]) -> None:
+    """Let what makes an index or constraint say how the server would show it."""
+    if isinstance(operation, ops.CreateIndexOp):
+        kind, name = ElementKind.INDEX, operation.index_name
+    elif isinstance(operation, ops.AddConstraintOp):
+        kind, name = constraint_kind(operation), getattr(operation, "constraint_name", None)
+    else:
+        return
+    pair = pairs.get(table_key(operation))
+    if pair is not None and pair.spelled is not None:
+        text = pair.spelled.definitions.get((kind, str(name)))
+        if text is not None:
+            operation.info[SPELLED_DEFINITION] = text
 
 
 def _split(operation: Directive, pairs: Mapping[TableKey, Pair]) -> Iterator[Directive]:

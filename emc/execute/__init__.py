@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import SubtractiveStatementError, refuse_subtractive
-from emc.execute.messages import first_line
+from emc.execute.messages import described, first_line, hints
 from emc.execute.retry import RetryPolicy
 from emc.execute.unit import run_unit
 
@@ -16,7 +16,9 @@ __all__ = [
     "StepEvent",
     "StepState",
     "SubtractiveStatementError",
+    "described",
     "first_line",
+    "hints",
     "refuse_subtractive",
     "run_unit",
 ]

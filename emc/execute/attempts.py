@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -13,16 +13,16 @@ from emc.dialects.base import Dialect, Failure
 from emc.errors import EmcError, LeaseLostError
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive
-from emc.execute.messages import refused, without_result
+from emc.execute.messages import refused, too_long, without_result
 from emc.execute.notes import Notes
-from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError
+from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, PutOffError, StartOverError, holds
 from emc.execute.patience import Patience
 from emc.execute.retry import RetryPolicy
+from emc.execute.watching import watched
 from emc.execute.ways import Statement, statements_of
 from emc.phases import Phase
 from emc.state.lease import Lease
-from emc.state.ledger import Event
-from emc.steps import LockPolicy, Step, Transaction
+from emc.steps import LockPolicy, Step, Transaction, shared_policy
 
 
 class Attempts:
@@ -65,8 +65,6 @@ class Attempts:
         self.announced = False
         self.asking = False
         """The gates are being asked."""
-        self.intended: set[str] = set()
-        """Steps of which the ledger knows that they are about to be sent."""
         self.before: frozenset[str] = frozenset()
         """Steps whose results were there before anything was sent."""
         self.stale = False
@@ -131,8 +129,8 @@ class Attempts:
             except DBAPIError as error:
                 self.recover(error)
             except PutOffError as held:
-                self.stale = self.by_itself and self.ours and self.rerender is not None
-                self.patience.put_off(self.at, held.blockers)
+                self.stale = self.by_itself and (self.ours or held.building) and self.rerender is not None
+                self.patience.put_off(self.at, held.blockers, building=held.building)
                 self.patience.take_back()
             else:
                 if state is not None:
@@ -153,8 +151,7 @@ class Attempts:
 
     def together(self, *, fresh: bool) -> StepState | None:
         """All in one transaction: the gates' last look, the statements, their result, and the ledger's entry."""
-        weak = bool(self.queue) and all(one.policy is LockPolicy.WEAK for one in self.queue)
-        with self.open(self.transaction, LockPolicy.WEAK if weak else LockPolicy.SHORT) as connection:
+        with self.open(self.transaction, shared_policy({one.policy for one in self.queue})) as connection:
             if self.look(connection, fresh=fresh):
                 if self.ours:
                     self.record(connection)
@@ -250,7 +247,7 @@ class Attempts:
 
     def held(self, connection: Connection) -> list[bool]:
         """Which of the steps the catalog shows to be done."""
-        return [_holds(connection, step) for step in self.steps.values()]
+        return [holds(connection, step) for step in self.steps.values()]
 
     def ask_gates(self, connection: Connection) -> None:
         """Announce the steps, and ask their gates once more."""
@@ -265,18 +262,16 @@ class Attempts:
 
     def note_intent(self, connection: Connection) -> None:
         """Where no transaction binds a statement and its entry, the ledger hears of it beforehand, once."""
-        if self.dialect.transactional_ddl:
-            return
-        # Those without a statement of their own too: one of another step may do their work.
-        for step_id, step in self.steps.items() if self.queue else ():
-            if step_id not in self.intended and step_id not in self.before:
-                sql = [one.sql for one in self.queue if one.step.id == step_id]
-                self.notes.add(connection, Event.SENT, step, {"statements": sql})
-                self.intended.add(step_id)
+        if self.queue and not self.dialect.transactional_ddl:
+            # Those without a statement of their own too: one of another step may do their work.
+            steps = [step for step_id, step in self.steps.items() if step_id not in self.before]
+            self.notes.intend(connection, steps, self.queue)
 
     def approach(self, connection: Connection) -> None:
         """Before a build: those whom it would meet at its end go first, and nobody has to wait for its start."""
         self.sending = self.queue[0]
+        if builders := self.dialect.builders(connection, self.at.operation.element.table):
+            raise PutOffError(builders, building=True)
         blockers = self.dialect.long_transactions(connection) if self.patience.puts_off() else ()
         if blockers:
             raise PutOffError(blockers)
@@ -288,8 +283,16 @@ class Attempts:
         builds = one.policy is LockPolicy.WEAK and self.dialect.builds_end_locked
         self.building_since = self.retry.clock() if builds else None
         # As it is: neither % nor : in a literal or an operator may be taken for a parameter.
-        connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
+        with self.watched(connection, one):
+            connection.exec_driver_sql(one.sql, execution_options={"no_parameters": True})
         self.building_since = None
+
+    def watched(self, connection: Connection, one: Statement) -> AbstractContextManager[None]:
+        """Tell how far *one* is, if it may take long."""
+        if one.policy is not LockPolicy.WEAK:
+            return nullcontext()
+        attempt = self.patience.attempt
+        return watched(self.engine, self.dialect, connection, one.step, attempt, self.retry, self.report)
 
     def other_way(self, connection: Connection, one: Statement) -> Statement | None:
         """Send *one*, and answer what to send in its place where the server cannot do it that way."""
@@ -304,7 +307,7 @@ class Attempts:
     def demand(self, connection: Connection) -> None:
         """Make sure that the catalog shows every result."""
         for step in self.steps.values():
-            if not _holds(connection, step):
+            if not holds(connection, step):
                 raise without_result(step)
 
     # -- what went wrong ----------------------------------------------------------------------------------------
@@ -322,6 +325,8 @@ class Attempts:
             self.patience.reconnect(self.at, error)
         elif failure is Failure.INTEGRITY and self.at.doubts_duplicates and self.patience.doubts():
             pass
+        elif self.dialect.cut_off(error) and not self.patience.bears_cut_off():
+            raise too_long(self.at, self.statement(error), error) from error
         elif failure is not Failure.LOCKED:
             if self.ours and self.was_done():
                 return
@@ -372,16 +377,9 @@ class Attempts:
             # After a lost connection the entry may be there, if the transaction was committed.
             if self.found(step) or (self.lost and self.notes.has(connection, step)):
                 continue
-            details: dict[str, Any] = {
-                "expects": step.postcondition.expects,
-                "statements": self.sent.get(step.id, []),
-                "evidence": self.evidence.get(step.id, {}),
-                "seconds": round(self.patience.seconds, 3),
-                "attempts": self.patience.attempt,
-            }
-            if self.lost or self.outcome is not None:
-                details["outcome"] = FOUND_DONE if self.lost else self.outcome
-            self.notes.add(connection, Event.DONE, step, details)
+            sent, evidence = self.sent.get(step.id, []), self.evidence.get(step.id, {})
+            outcome = FOUND_DONE if self.lost else self.outcome
+            self.notes.done(connection, step, sent, evidence, self.patience, outcome)
 
     def found(self, step: Step) -> bool:
         """Whether the result of *step* was there before, and nothing of ours was sent for it."""
@@ -392,18 +390,8 @@ class Attempts:
         self.report(StepEvent(StepState.FAILED, self.at, self.patience.attempt, reason=error.message))
         if not self.announced or (self.asking and not self.ours):
             return  # Nothing was tried: a gate's no is an answer, and the next one may differ.
-        details = {
-            "error": error.message,
-            "statement": self.sending.sql if self.sending is not None else None,
-            "attempts": self.patience.attempt,
-        }
         try:
             with self.open(Transaction.TOGETHER, LockPolicy.SHORT) as connection:
-                self.notes.add(connection, Event.FAILED, self.at, details)
+                self.notes.failed(connection, self.at, error, self.sending, self.patience)
         except (SQLAlchemyError, EmcError) as problem:
             error.add_note(f"The ledger could not be told: {problem}")
-
-
-def _holds(connection: Connection, step: Step) -> bool:
-    probe = step.postcondition.sql
-    return bool(connection.exec_driver_sql(probe, execution_options={"no_parameters": True}).scalar())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from emc.dialects.base import Blocker
+from emc.dialects.base import Blocker, Progress
 from emc.steps import Step
 
 
@@ -14,6 +14,9 @@ class StepState(enum.StrEnum):
 
     STARTED = "started"
     """Its first statement is about to be sent."""
+    RUNNING = "running"
+    """A statement that takes long is under way. Heard once a second, from a thread of emc's own while yours waits for
+    the database; never two events at once."""
     WAITING = "waiting"
     """A lock was not to be had, or the connection was lost: it is tried again after a pause."""
     DONE = "done"
@@ -37,6 +40,9 @@ class StepEvent:
     pause: float = 0.0
     """While waiting: seconds until the next attempt."""
     seconds: float = 0.0
-    """When done: how long the attempt took that did it. While waiting: how long a build had run whose work is lost."""
+    """When done: how long the attempt took that did it. While running: how long the statement has been under way. While
+    waiting: how long a build had run whose work is lost."""
     reason: str = ""
     """When waiting or failed: what the database said, in one line."""
+    progress: Progress | None = None
+    """While running: how far it is."""

@@ -72,7 +72,7 @@ _HARMLESS = frozenset(
     {"ANALYZE", "COMMENT", "EXPLAIN", "GRANT", "LOCK", "PRAGMA", "RESET", "SET", "SHOW", "UNLOCK", "VALUES"}
 )
 _CREATED = frozenset(
-    {"TABLE", "INDEX", "TYPE", "TRIGGER", "FUNCTION", "PROCEDURE", "SEQUENCE", "EXTENSION", "VIEW"}
+    {"TABLE", "INDEX", "TYPE", "DOMAIN", "TRIGGER", "FUNCTION", "PROCEDURE", "SEQUENCE", "EXTENSION", "VIEW"}
 )
 _WRITES = frozenset({"DELETE", "TRUNCATE", "UPDATE", "INSERT", "MERGE", "REPLACE"})
 
@@ -152,10 +152,11 @@ def _check_drop(words: Words, step: Step, everything: Sequence[Words], *, rebuil
     more = len(list(words.split(","))) > 1 or words.holds({"CASCADE"})
     if is_own(name) and not more:
         return
-    # A leftover under the name that is about to be given again: an INVALID index, which serves nobody.
+    # A leftover under the name that is about to be given again, be it on a partition: an INVALID index, which serves
+    # nobody.
     if kind == "INDEX" and not more and name is not None:
         adds = step.operation.kind in {Kind.CREATE_INDEX, Kind.ADD_UNIQUE, Kind.ADD_EXCLUSION}
-        if adds and step.operation.element.name == name:
+        if adds and (step.operation.element.name == name or _is_made(kind, name, everything)):
             return
     if rebuild and name is not None and not more:
         # The old table, whose name its copy takes; the copy that an interrupted batch left; what is made again.
@@ -278,6 +279,9 @@ def _check_table_drop(action: Words, step: Step) -> None:
             if element.kind in _RELAXED and element.name == name:
                 return
             if step.operation.kind == Kind.ADD_ENUM_VALUE:
+                return
+            # One that partitions do not have yet is none: it is made anew.
+            if step.operation.kind == Kind.ADD_UNIQUE and element.name == name:
                 return
         elif step.operation.kind == Kind.ADD_FOREIGN_KEY and element.name == name:
             return  # What an earlier foreign key of that name has left behind on MySQL.

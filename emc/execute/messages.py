@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import DBAPIError
 
@@ -63,6 +63,21 @@ def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> 
     )
 
 
+def too_long(step: Step, statement: str, error: DBAPIError) -> EmcError:
+    """A statement was cut off, and would be again.
+
+    :param statement: the one that took so long.
+    """
+    return StatementFailedError(
+        f"{step.operation.description} ({step.id}): a statement that may keep everybody out of the table took too long,"
+        f" and was cut off, several times: {first_line(error)}\n  {statement}",
+        step=step.id,
+        statement=statement,
+        remedy="Run the command again when the server has less to do. Or let everybody wait for as long as it takes:"
+        f' upgrade.allow("{step.id}", reason="who agreed, and when it runs")',
+    )
+
+
 def without_result(step: Step) -> PostconditionError:
     """The statements of *step* ran, and nothing came of it."""
     return PostconditionError(
@@ -107,15 +122,37 @@ def budget_spent(
     if built is not None:
         message += f" The last one built for {built:.0f} s, and met a lock at its end: that work is lost."
     for blocker in blockers:
-        doubt = "" if blocker.sure else " (whether it holds this table, the server does not tell)"
-        message += (
-            f"\n  session {blocker.session} of user {blocker.user}, in a transaction for {blocker.seconds:.0f} s"
-            f"{doubt}: {blocker.query}"
-        )
-    sessions = ", ".join(blocker.session for blocker in blockers)
+        doubt = "" if blocker.sure else " (whether it is in the way, the server does not tell)"
+        message += f"\n  {described(blocker)}{doubt}"
+    # Those who are not sure to be in the way are not to be ended for that.
+    named = [blocker for blocker in blockers if blocker.sure] or blockers
+    names = " and ".join(f"{one.kind} {one.session}" for one in named)
     remedy = (
-        f"Let session {sessions} finish or end it, then run the command again."
-        if blockers
+        f"Let {names} finish or end it, then run the command again."
+        if named
         else "Run the command again when fewer long transactions are open."
     )
-    return LockBudgetError(message, step=step.id, attempts=attempts, blockers=blockers, remedy=remedy)
+    return LockBudgetError(
+        message,
+        step=step.id,
+        attempts=attempts,
+        blockers=blockers,
+        remedy="\n".join([remedy, *hints(named)]),
+    )
+
+
+def described(blocker: Blocker, in_words: Callable[[float], str] = "{:.0f} s".format) -> str:
+    """Who is in the way, and what it does.
+
+    :param in_words: how a length of time in seconds is said.
+    """
+    since = ""
+    if blocker.seconds is not None:
+        since = f", {'idle ' if blocker.idle else ''}in a transaction for {in_words(blocker.seconds)}"
+    return f"{blocker.kind} {blocker.session} of {blocker.user}{since}: {blocker.query}"
+
+
+def hints(blockers: Sequence[Blocker]) -> Sequence[str]:
+    """What ends *blockers*, or shows more of them: statements to paste."""
+    reveal = dict.fromkeys(one.reveal for one in blockers if one.reveal)
+    return [*(one.ends for one in blockers if one.ends), *(f"To see what others do: {one}" for one in reveal)]

@@ -14,6 +14,11 @@ from emc.execute.messages import budget_spent, first_line, unreachable
 from emc.execute.retry import RetryPolicy
 from emc.steps import Step
 
+_CUT_OFF = 2
+"""How often a statement is tried again that took too long: each time everybody may have been kept out meanwhile."""
+_OUTWAIT = 0.2
+"""Seconds that a session which gives way to those who wait gets to do so."""
+
 
 class Patience:
     """The attempts at one unit."""
@@ -30,6 +35,8 @@ class Patience:
         self._begun = self._attempt_begun = retry.clock()
         self._reconnects = self._doubts = self._looks = self._builds = self._put_off = 0
         self._put_off_for = 0.0
+        self._outwaits = 0.0
+        self._cut_off = 0
 
     def begin(self) -> None:
         """Another attempt."""
@@ -52,7 +59,7 @@ class Patience:
     @property
     def lock_timeout(self) -> float:
         """Seconds for which the attempt may wait for a lock."""
-        return self._retry.lock_timeout(self.attempt)
+        return max(self._retry.lock_timeout(self.attempt), self._outwaits)
 
     # -- whether to try again -----------------------------------------------------------------------------------
 
@@ -70,6 +77,11 @@ class Patience:
         self._doubts += 1
         return self._doubts <= self._retry.doubts
 
+    def bears_cut_off(self) -> bool:
+        """Whether a statement that took too long is tried again: it may have waited for many locks, one by one."""
+        self._cut_off += 1
+        return self._cut_off <= _CUT_OFF
+
     def looks_again(self) -> bool:
         """Whether what was refused may have been done already, and is worth another look."""
         self._looks += 1
@@ -81,15 +93,20 @@ class Patience:
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    def put_off(self, at: Step, blockers: Sequence[Blocker]) -> None:
-        """Let *blockers* go on for a while before the build begins."""
+    def put_off(self, at: Step, blockers: Sequence[Blocker], *, building: bool = False) -> None:
+        """Let *blockers* go on for a while before the build begins.
+
+        :param building: they build something on the same table. However long that takes, it is waited for: it stalls
+            nobody, and may well be what an emc that was killed has left to do.
+        """
         self._put_off += 1
         pause = self._retry.longest_pause(self._put_off)
-        self._put_off_for += pause
-        longest = max(blocker.seconds for blocker in blockers)
-        reason = (
-            f"a transaction has been open for {longest:.0f} s, and a build that meets it at its end is lost"
-        )
+        longest = max(blocker.seconds or 0 for blocker in blockers)
+        if building:
+            reason = f"another session has been building on the table for {longest:.0f} s"
+        else:
+            self._put_off_for += pause
+            reason = f"a transaction has been open for {longest:.0f} s, and a build that meets it at its end is lost"
         self._report(
             StepEvent(StepState.WAITING, at, self.attempt, tuple(blockers), pause=pause, reason=reason)
         )
@@ -118,6 +135,9 @@ class Patience:
         blockers: tuple[Blocker, ...] = ()
         if failure is Failure.LOCKED and shown:
             blockers = in_the_way(self._engine, self._dialect, steps)
+        # Whom the server ends for those who wait for a second would never be met by one who gives up after a second.
+        ends = [blocker.gives_way for blocker in blockers if blocker.gives_way is not None]
+        self._outwaits = max(ends) + _OUTWAIT if ends and len(ends) == len(blockers) else 0.0
         if over:
             raise budget_spent(at, self.attempt, spent, blockers, error, built) from error
         self._report(

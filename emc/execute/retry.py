@@ -35,6 +35,8 @@ class RetryPolicy(Waiting):
     """For how long a build is put off at most because of transactions that it would meet at its end."""
     build_pauses: tuple[float, ...] = (60.0, 120.0, 300.0, 600.0)
     """Pauses between attempts at a build that lost its work because a lock was not to be had at its end."""
+    progress_every: float = 1.0
+    """Seconds between two looks at how far a long statement is; 0: nobody looks, and no connection is made for it."""
 
     def lock_timeout(self, attempt: int) -> float:
         """Seconds to wait for a lock in the *attempt*-th attempt, counted from 1."""

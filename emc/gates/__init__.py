@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection
 
 from emc.claims import Claim, Proof
+from emc.dialects.base import Dialect
 from emc.gates.base import Gate, Scope, Verdict
+from emc.gates.dependents import NothingHangs
 from emc.gates.duplicates import NoConflicts, NoDuplicates
 from emc.gates.people import (
     DataElsewhere,
@@ -53,6 +55,19 @@ _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.DROP_FOREIGN_KEY: (Soaked,),
     Kind.DROP_CHECK: (Soaked,),
 }
+_TAKING_AWAY = frozenset(
+    {
+        Kind.DROP_COLUMN,
+        Kind.DROP_TABLE,
+        Kind.DROP_INDEX,
+        Kind.DROP_UNIQUE,
+        Kind.DROP_EXCLUSION,
+        Kind.DROP_ENUM,
+        Kind.REMOVE_ENUM_VALUE,
+        Kind.REPLACE_INDEX,
+        Kind.REPLACE_CONSTRAINT,
+    }
+)
 _REPLACED: Mapping[ElementKind, tuple[Callable[[Operation], Gate], ...]] = {
     ElementKind.UNIQUE: (NoDuplicates,),
     ElementKind.CHECK: (NoViolations,),
@@ -72,7 +87,8 @@ def gates_of(operation: Operation) -> tuple[Gate, ...]:
         own = (NoDuplicates,) if operation.directive.create.unique else ()  # type: ignore[attr-defined]
     else:
         own = _OWN[operation.kind]
-    return (ExpandDone(operation), *(make(operation) for make in own), OldCodeGone(operation))
+    hangs = (NothingHangs(operation),) if operation.kind in _TAKING_AWAY else ()
+    return (ExpandDone(operation), *(make(operation) for make in own), *hangs, OldCodeGone(operation))
 
 
 def judge(
@@ -89,6 +105,8 @@ def judge(
     """
     verdicts = []
     for gate in gates_of(operation):
+        if not gate.concerns(scope):
+            continue
         own = [proof for proof in proofs if proof.claim.gate == gate.name]
         verdict = gate.proved(own) if own else gate.evaluate(connection, scope)
         if verdict.open and not own:
@@ -103,19 +121,22 @@ def _unless_it_cannot_be_guarded(
     verdict: Verdict, gate: Gate, connection: Connection, scope: Scope
 ) -> Verdict:
     """An answer that nothing could keep true until the operation has run is none."""
-    live = scope.plan.situation.live
-    if scope.dialect.transactional_ddl or not scope.dialect.guarded(gate.operation, live):
-        return verdict  # Whatever no guard keeps true is looked at in the transaction of the drop.
-    for claim in gate.claims(connection, scope):
-        reason = scope.dialect.cannot_guard(gate.operation, claim, live)
-        if reason is not None:
-            return gate.shut(
-                f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
-                "Write the condition so that it speaks of the columns of its row alone; or verify it by hand: "
-                f'emc contract --override {gate.name} --reason "how it was verified"',
-                predicate=str(claim.in_the_way),
-            )
-    return verdict
+    operation, dialect = gate.operation, scope.dialect
+    own = _guarded(gate, connection, scope)
+    claim, reason = _unguardable(operation, own, scope) or (None, None)
+    if claim is None or _looked_at_under_the_lock(operation, dialect):
+        return verdict
+    remedy = "Write the condition so that it speaks of the columns of its row alone; "
+    if dialect.transactional_ddl:
+        remedy += (
+            f"or let everybody wait while the rows of {claim.key} are looked at:"
+            f' upgrade.allow("{operation.id}", reason="who agreed, and when it runs"); '
+        )
+    return gate.shut(
+        f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
+        f'{remedy}or verify it by hand: emc contract --override {gate.name} --reason "how it was verified"',
+        predicate=str(claim.in_the_way),
+    )
 
 
 def claims(
@@ -125,18 +146,50 @@ def claims(
     overrides: Mapping[str, str] | None = None,
 ) -> tuple[Claim, ...]:
     """What the open gates of *operation* rest on and guards have to keep true; nothing of gates that are overridden."""
-    live = scope.plan.situation.live
-    if not scope.dialect.guarded(operation, live):
-        return ()
     found: list[Claim] = []
     for gate in gates_of(operation):
         if gate.name in (overrides or {}):
             continue
-        own = gate.claims(connection, scope)
-        reasons = (scope.dialect.cannot_guard(operation, claim, live) for claim in own)
-        if not (scope.dialect.transactional_ddl and any(reasons)):
+        own = _guarded(gate, connection, scope)
+        if not (_looked_at_under_the_lock(operation, scope.dialect) and _unguardable(operation, own, scope)):
             found += own
     return tuple(found)
+
+
+def looked_at(
+    operation: Operation,
+    connection: Connection,
+    scope: Scope,
+    overrides: Mapping[str, str] | None = None,
+    proofs: Sequence[Proof] = (),
+) -> tuple[tuple[Gate, Claim], ...]:
+    """What :func:`judge` looks at the rows for, because no proof spares it that and nobody has overridden the gate."""
+    spared = {proof.claim.gate for proof in proofs} | set(overrides or {})
+    gates = [gate for gate in gates_of(operation) if gate.name not in spared]
+    return tuple((gate, claim) for gate in gates for claim in gate.claims(connection, scope))
+
+
+def _guarded(gate: Gate, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
+    """What guards have to keep true of the answer of *gate*: all of it, or nothing."""
+    own, live = gate.claims(connection, scope), scope.plan.situation.live
+    return own if any(scope.dialect.guarded(gate.operation, claim, live) for claim in own) else ()
+
+
+def _unguardable(operation: Operation, own: Sequence[Claim], scope: Scope) -> tuple[Claim, str] | None:
+    """The first of the claims that nothing could keep true, and why."""
+    for claim in own:
+        reason = scope.dialect.cannot_guard(operation, claim, scope.plan.situation.live)
+        if reason is not None:
+            return claim, reason
+    return None
+
+
+def _looked_at_under_the_lock(operation: Operation, dialect: Dialect) -> bool:
+    """Whether what cannot be guarded is looked at in the transaction of the drop, however long that takes.
+
+    A person has to agree to that.
+    """
+    return dialect.transactional_ddl and operation.allowed is not None
 
 
 def is_unwatched(operations: Sequence[Operation], connection: Connection, scope: Scope) -> bool:
@@ -159,7 +212,8 @@ def watch(operations: Sequence[Operation], connection: Connection, scope: Scope)
                 _watch_index(gate, connection, scope)
         soaking = [gate for gate in gates if isinstance(gate, Soaked) and required_soak(gate, scope)]
         for gate in soaking:
-            others = [one.evaluate(connection, scope) for one in gates if one not in soaking]
+            asked = [one for one in gates if one not in soaking and one.concerns(scope)]
+            others = [one.evaluate(connection, scope) for one in asked]
             if all(verdict.open for verdict in others):
                 observe(connection, first_open(gate), {})
             else:

@@ -92,6 +92,10 @@ class Gate(abc.ABC):
         """The full name, as ``--override`` takes it."""
         return f"{self.kind}:{self.element}"
 
+    def concerns(self, scope: Scope) -> bool:
+        """Whether there is anything to ask; if not, nothing is said of the gate."""
+        return True
+
     @abc.abstractmethod
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Ask the database. Reads only."""

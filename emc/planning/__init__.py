@@ -33,7 +33,7 @@ class Note:
     """Something to know that stops nothing."""
 
     kind: str
-    """``not-convergent``, ``not-compared``, ``looks-like-rename``, ``nothing-left`` or ``guard``."""
+    """``not-convergent``, ``not-compared``, ``looks-like-rename``, ``nothing-left``, ``guard`` or ``unfinished``."""
     target: str
     text: str
 
@@ -89,18 +89,24 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     if refusals:
         raise PlanRefusedError(refusals)
     work = all_work(upgrade, diff.live, dialect.uniqueness)
+    expanding, contracting = (render(dialect, one, situation) for one in (expand, contract))
     notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
     notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
     notes += _guards(diff.live)
     notes += idle_allowances(everything, upgrade)
+    steps = (*expanding, *contracting)
+    for left in dialect.leftovers(steps, diff.live):
+        what = f"{left.operation.description}. Nothing needs it any more; the next emc contract does so."
+        notes.append(Note("guard", str(left.operation.element), what))
+    notes += (Note("unfinished", target, what) for target, what in dialect.remarks(steps, diff.live))
     return Plan(
         dialect=dialect.name,
         release=upgrade.release,
         situation=situation,
-        expand=render(dialect, expand, situation),
+        expand=expanding,
         work=tuple(one for one in work if _is_open(connection, one)),
         all_work={one.name: one for one in work},
-        contract=render(dialect, contract, situation),
+        contract=contracting,
         unmanaged=classified.unmanaged,
         notes=tuple(notes),
     )

@@ -37,6 +37,10 @@ LOCK_TIMEOUT: Final = 1.0
 _ROW: Final = "runner"
 """The one row: one runner at a time in a database."""
 
+_UNRETURNED: Final[set[tuple[str, Runner, int, dt.datetime]]] = set()
+"""What could not be given back because the server was away: database and holder. The process lives on, and yet nobody
+works under such a lease: whoever tries again in this process need not wait until it has run out."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +78,7 @@ class Lease:
         monotonic: Callable[[], float],
         renew_every: float,
     ) -> None:
+        self._holder = holder
         self.runner: Runner = holder.runner
         self.token: int = holder.token
         self._engine = engine
@@ -105,6 +110,7 @@ class Lease:
         try:
             self._release()
         except (SQLAlchemyError, EmcError) as problem:
+            _UNRETURNED.add(_identity(self._engine, self._holder))
             # The work is over, and what became of it matters more than a row that runs out by itself.
             message = f"the lease could not be given back and runs out by itself: {problem}"
             if error is not None:
@@ -243,8 +249,10 @@ def _take(
         token = 1
     else:
         present = _holder(row)
-        if present is not None and present.expires_at > here and not present.runner.is_gone():
-            return None, present
+        if present is not None and present.expires_at > here:
+            unreturned = present.runner == runner and _identity(connection.engine, present) in _UNRETURNED
+            if not (unreturned or present.runner.is_gone()):
+                return None, present
         # Wait for a transaction in which the holder has confirmed that it is one. Meanwhile it may have
         # renewed the lease, or another may have taken it: the token and the time of renewal tell.
         row = connection.execute(mine.with_for_update()).one()
@@ -274,6 +282,10 @@ def _take(
     if changed.rowcount == 1:
         return taken, None
     return None, holder(connection)
+
+
+def _identity(engine: Engine, held: Holder) -> tuple[str, Runner, int, dt.datetime]:
+    return engine.url.render_as_string(hide_password=True), held.runner, held.token, held.acquired_at
 
 
 _HOLDER_COLUMNS = ("host", "pid", "process", "os_user", "command", "acquired_at", "renewed_at", "expires_at")

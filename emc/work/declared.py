@@ -185,8 +185,10 @@ def _stands(parts: tuple[str, ...], live: LiveSchema) -> bool:
     as_table = TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
     if len(parts) < 3 and as_table in live.tables:
         return True
+    if len(parts) == 1:
+        return False
     owner = TableKey(None, parts[0]) if len(parts) == 2 else TableKey(parts[0], parts[-2])
-    table = live.table(owner) if len(parts) > 1 else None
+    table = live.table(owner)
     if table is None:
         return False
     named = [*table.indexes, *table.uniques, *table.checks, *table.foreign_keys]

@@ -122,6 +122,7 @@ def test_sigterm_interrupts_expand(project: Project, monkeypatch: pytest.MonkeyP
             "y",
         ],
         ["plan", "--sql", "--format", "json"],
+        ["plan", "--phase", "expand"],
         ["history", "--limit", "0"],
     ],
     ids=" ".join,

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from emc.errors import LockBudgetError
 from tests.cli.conftest import Project
 
 
@@ -24,6 +25,23 @@ def test_a_bug_is_one_line(sqlite_project: Project, monkeypatch: pytest.MonkeyPa
     assert "Traceback" in sqlite_project.emc("plan", "--traceback").stderr
     assert "Traceback" in sqlite_project.emc("plan", EMC_DEBUG="1").stderr
     assert json.loads(sqlite_project.emc("plan", "--format", "json").stderr)["error"] == "bug-error"
+
+
+@pytest.mark.parametrize("kind", [LookupError, LockBudgetError, KeyboardInterrupt])
+def test_what_an_error_leaves_behind_is_said(
+    sqlite_project: Project, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """A guard that could not be taken away on the way out of an error, or of Ctrl-C, is told with it."""
+
+    def fail(*arguments: object) -> None:
+        error = kind("no lock")
+        error.add_note("Guard emc_guard_1 may be in place still")
+        raise error
+
+    monkeypatch.setattr("emc.commands.plan", fail)
+    assert "Guard emc_guard_1 may be in place still" in sqlite_project.emc("plan").stderr
+    said = json.loads(sqlite_project.emc("plan", "--format", "json").stderr.strip())
+    assert said["message"].endswith("Guard emc_guard_1 may be in place still")
 
 
 def test_a_statement_that_the_database_refuses(project: Project) -> None:

@@ -749,6 +749,25 @@ def test_rows_that_are_added_meanwhile_are_done_too(postgresql_url: str) -> None
     engine.dispose()
 
 
+def test_rows_that_come_as_fast_as_they_go_are_not_chased_for_ever(postgresql_url: str) -> None:
+    """Beside an old release that keeps on inserting, a run ends and says so; each pass reads the whole table."""
+    engine = create_engine(postgresql_url)
+    table = items()
+    made(engine, table, 10)
+    new = itertools.count(100)
+    passes: set[int] = set()
+
+    def insert_one(event: ProgressEvent) -> None:
+        passes.add(event.pass_number)
+        execute(engine, f"INSERT INTO items VALUES ({next(new)}, 'new', NULL)")
+
+    result = migrate(engine, only_work(sized(table), engine), report=insert_one)
+    assert (result.outcome, result.rows_left) == ("outrun", 1)
+    assert len(passes) < 10
+    assert migrate(engine, only_work(sized(table), engine)).outcome == "complete"
+    engine.dispose()
+
+
 def test_a_run_that_lost_its_lease_commits_nothing_more(engine: Engine) -> None:
     """Whoever was taken over stops before the next batch is written."""
     table = items()

@@ -475,6 +475,7 @@ def test_blockers_may_be_named(database: sa.Engine) -> None:
             connection.exec_driver_sql("SET time_zone = '-11:00'")
             [blocker] = DIALECT.blockers(connection, [ROOM])
         assert (blocker.session, blocker.user, blocker.sure) == (session, "root", False)
+        assert blocker.seconds is not None
         assert 0 <= blocker.seconds < 3600
         assert blocker.query == "(idle in its transaction)"
     with DIALECT.open(database, TOGETHER, SHORT, 1.0) as own:

@@ -47,9 +47,9 @@ def failure_of(engine: sa.Engine, *statements: str) -> Failure:
 @pytest.mark.parametrize(
     ("transaction", "locks", "expected"),
     [
-        (Transaction.TOGETHER, LockPolicy.SHORT, ("100ms", "5s", "1min")),
+        (Transaction.TOGETHER, LockPolicy.SHORT, ("100ms", "5s", "10s")),
         (Transaction.TOGETHER, LockPolicy.WEAK, ("100ms", "0", "10min")),
-        (Transaction.AUTOCOMMIT, LockPolicy.SHORT, ("100ms", "5s", "1min")),
+        (Transaction.AUTOCOMMIT, LockPolicy.SHORT, ("100ms", "5s", "10s")),
         (Transaction.AUTOCOMMIT, LockPolicy.WEAK, ("0", "0", "10min")),
     ],
 )
@@ -86,6 +86,52 @@ def test_together_is_one_transaction_whatever_the_engine_says(postgresql_url: st
     with POSTGRESQL.open(engine, Transaction.TOGETHER, LockPolicy.SHORT, 1) as connection:
         connection.exec_driver_sql("CREATE TABLE u (id int)")
     assert sa.inspect(engine).get_table_names() == ["u"]
+    engine.dispose()
+
+
+def test_the_application_gets_its_own_settings_back(database: sa.Engine) -> None:
+    """What the application has set on a connection of its pool is there again after a statement of emc's."""
+
+    def set_up(driver: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        cursor = driver.cursor()
+        cursor.execute("SET lock_timeout = '3s'; SET application_name = 'shop''s'; SET row_security = on")
+        driver.commit()
+
+    sa.event.listen(database, "connect", set_up)
+    database.dispose()
+    with database.connect() as connection:
+        before = shown(connection)
+        assert before[0] == "3s"
+    for transaction in (Transaction.AUTOCOMMIT, Transaction.TOGETHER):
+        with POSTGRESQL.open(database, transaction, LockPolicy.SHORT, 0.1) as connection:
+            assert shown(connection)[0] == "100ms"
+        with database.connect() as connection:
+            assert shown(connection) == before
+
+
+def test_questions_wait_but_not_for_ever(database: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading that meets an exclusive lock ends as a lock that was not to be had, and a count may take its time."""
+    monkeypatch.setattr(sessions, "_READING_WAIT", 0.05)
+    impatient = sa.create_engine(
+        database.url, connect_args={"options": "-c statement_timeout=20 -c lock_timeout=0"}
+    )
+    with database.begin() as holder:
+        holder.exec_driver_sql('LOCK TABLE "Waiting Room"')
+        with pytest.raises(DBAPIError) as caught, POSTGRESQL.reading(impatient) as connection:
+            connection.exec_driver_sql('SELECT count(*) FROM "Waiting Room"')
+    assert POSTGRESQL.failure(caught.value) is Failure.LOCKED
+    assert "lock timeout" in str(caught.value)
+    with POSTGRESQL.reading(impatient) as connection:
+        assert connection.exec_driver_sql("SELECT 1 FROM pg_sleep(0.1)").scalar() == 1
+    impatient.dispose()
+
+
+@pytest.mark.pg_version(18)
+def test_a_transaction_timeout_of_the_role_is_not_ours(postgresql_url: str) -> None:
+    """PostgreSQL 17 and later can end every long transaction; emc's have timeouts for what matters."""
+    engine = sa.create_engine(postgresql_url, connect_args={"options": "-c transaction_timeout=50"})
+    with POSTGRESQL.open(engine, Transaction.TOGETHER, LockPolicy.WEAK, 0.1) as connection:
+        assert connection.exec_driver_sql("SELECT 1 FROM pg_sleep(0.2)").scalar() == 1
     engine.dispose()
 
 
@@ -166,6 +212,7 @@ def test_blockers_are_named(database: sa.Engine) -> None:
         holder.exec_driver_sql('SELECT * FROM "Waiting Room" /* ' + "x" * 200 + " */")
         (blocker,) = POSTGRESQL.blockers(other, [TABLE, TableKey(None, "nowhere")])
         assert (blocker.session, blocker.user) == (str(pid), "postgres")
+        assert blocker.seconds is not None
         assert blocker.seconds > 0
         assert blocker.query.startswith("SELECT * FROM")
         assert len(blocker.query) == 100

@@ -162,7 +162,7 @@ def test_a_read_only_file_can_be_read_and_not_changed(tmp_path: Path) -> None:
     with SQLITE.reading(engine) as connection:
         (missing,) = SQLITE.missing_privileges(connection, steps)
         assert str(path) in missing
-        assert SQLITE.missing_privileges(connection, []) == ()
+        assert SQLITE.missing_privileges(connection, []) == {}
     with (
         pytest.raises(OperationalError) as caught,
         SQLITE.open(engine, Transaction.AUTOCOMMIT, LockPolicy.SHORT, 1) as connection,

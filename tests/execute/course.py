@@ -105,8 +105,8 @@ class Course:
 
     @property
     def states(self) -> list[StepState]:
-        """What happened, in order."""
-        return [event.state for event in self.events]
+        """What happened, in order; how far a statement is depends on the machine."""
+        return [event.state for event in self.events if event.state is not StepState.RUNNING]
 
     @property
     def ledger(self) -> tuple[Entry, ...]:

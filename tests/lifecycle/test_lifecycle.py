@@ -16,6 +16,7 @@ from tests.lifecycle import (
     pairs_mariadb,
     pairs_mariadb_keys,
     pairs_mixed,
+    pairs_postgresql,
     pairs_tables,
     pairs_types,
 )
@@ -32,6 +33,7 @@ MODULES = (
     pairs_mixed,
     pairs_mariadb,
     pairs_mariadb_keys,
+    pairs_postgresql,
 )
 PAIRS: tuple[Pair, ...] = tuple(pair for module in MODULES for pair in module.PAIRS)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from emc.dialects import dialect_of
 from emc.dialects.base import Dialect
@@ -93,6 +94,28 @@ def test_a_held_lease_says_who_has_it(engine: Engine, dialect: Dialect, clock: C
     assert error.exit_code is ExitCode.LOCK_BUDGET
     for fact in ("web2", "4711", "ann", "emc migrate", "2026-05-01 12:00:00", "2026-05-01 12:01:00"):
         assert fact in str(error)
+
+
+def test_who_could_not_give_it_back_may_have_it_again(
+    engine: Engine, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that outlived its server tries again at once; nobody else may, nor while it is at work."""
+    lease = acquire(engine, dialect, command="emc expand")
+
+    def refused() -> None:
+        raise OperationalError("UPDATE", None, Exception("connection refused"))
+
+    monkeypatch.setattr(lease, "_release", refused)
+    with pytest.raises(LeaseHeldError):
+        acquire(engine, dialect, command="emc expand")
+    with lease:
+        pass
+    with pytest.raises(LeaseHeldError):
+        acquire(engine, dialect, command="emc expand", runner=ELSEWHERE)
+    with acquire(engine, dialect, command="emc expand") as again:
+        assert again.token > lease.token
+        with pytest.raises(LeaseHeldError):
+            acquire(engine, dialect, command="emc expand")
 
 
 def test_an_expired_lease_is_taken_over(engine: Engine, dialect: Dialect, clock: Clock) -> None:

@@ -158,7 +158,7 @@ class MySQL(Dialect):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
         """See the base class. Sessions are in strict mode, so whatever reads all rows refuses those in the way."""
         return guards.guarded(operation, live)
 
@@ -186,9 +186,9 @@ class MySQL(Dialect):
         """See the base class."""
         return guards.in_doubt(engine, keys, self.flavour)
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """See the base class."""
-        return limits.missing_privileges(connection, steps, self.flavour)
+        return dict.fromkeys(limits.missing_privileges(connection, steps, self.flavour), "")
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 

@@ -71,13 +71,13 @@ def blockers(connection: Connection, keys: Sequence[TableKey]) -> Sequence[Block
     for one in [*open_ones, *at_work]:
         if holders is None or int(one.session) in holders:
             found.setdefault(one.session, one)
-    return sorted(found.values(), key=lambda one: -one.seconds)[: _SHOWN if holders is None else None]
+    return sorted(found.values(), key=lambda one: -(one.seconds or 0))[: _SHOWN if holders is None else None]
 
 
 def long_transactions(connection: Connection) -> Sequence[Blocker]:
     """The transactions that are older than a build waits at its end, longest first."""
-    long = [one for one in _blockers(connection, _TRANSACTIONS, sure=False) if one.seconds > _LONG]
-    return sorted(long, key=lambda one: -one.seconds)
+    long = [one for one in _blockers(connection, _TRANSACTIONS, sure=False) if (one.seconds or 0) > _LONG]
+    return sorted(long, key=lambda one: -(one.seconds or 0))
 
 
 def knock(connection: Connection, flavour: Flavour, key: TableKey) -> None:

@@ -8,17 +8,37 @@ from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from emc.claims import Claim, Guarding
-from emc.dialects.base import Blocker, Dialect, Failure
-from emc.dialects.postgresql import constraints, guards, limits, reading, recipes, sessions, spelling
+from emc.dialects.base import Blocker, Dialect, Failure, Progress
+from emc.dialects.postgresql import (
+    blockers,
+    constraints,
+    dependents,
+    guards,
+    indexes,
+    leftovers,
+    limits,
+    pooling,
+    privileges,
+    progress,
+    reading,
+    recipes,
+    sessions,
+    spelling,
+    taken,
+    types,
+)
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
+from emc.dialects.postgresql.script import Psql
+from emc.dialects.scripting import Scripting
 from emc.errors import Refusal
+from emc.fit import Fit
 from emc.names import Element, TableKey
 from emc.operations import Kind, Operation
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import Dependent, LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
 
 __all__ = ["PostgreSQL"]
@@ -38,9 +58,9 @@ _RECIPES: Mapping[str, Callable[[Ground], Step]] = {
     Kind.SET_DEFAULT: recipes.set_default,
     Kind.DROP_DEFAULT: recipes.drop_default,
     Kind.SET_COMMENT: recipes.set_comment,
-    Kind.CREATE_INDEX: constraints.create_index,
-    Kind.DROP_INDEX: constraints.drop_index,
-    Kind.REPLACE_INDEX: constraints.replace_index,
+    Kind.CREATE_INDEX: indexes.create_index,
+    Kind.DROP_INDEX: indexes.drop_index,
+    Kind.REPLACE_INDEX: indexes.replace_index,
     Kind.ADD_UNIQUE: constraints.add_unique,
     Kind.DROP_UNIQUE: constraints.drop,
     Kind.ADD_CHECK: constraints.add_checked,
@@ -69,6 +89,7 @@ class PostgreSQL(Dialect):
     name: ClassVar[str] = "postgresql"
     transactional_ddl: ClassVar[bool] = True
     separate_enums: ClassVar[bool] = True
+    scripting: ClassVar[Scripting | None] = Psql()
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -77,19 +98,23 @@ class PostgreSQL(Dialect):
     ) -> AbstractContextManager[Connection]:
         """A connection for one attempt; :func:`emc.dialects.postgresql.sessions.timeouts` tells which waits end when.
 
-        :raises ConfigurationError: the settings did not stay, as behind a pooler that shares sessions.
+        :raises ConfigurationError: a pooler hands sessions around, so that settings would not stay.
         """
         return sessions.opened(engine, transaction, locks, lock_timeout)
+
+    def renew(self, connection: Connection) -> bool:
+        """Set the timeouts again; answers whether the transaction is still the same."""
+        return sessions.renew(connection)
+
+    def entry_remedy(self, error: DBAPIError) -> str | None:
+        """What settles that a pooler does not let emc in."""
+        return pooling.entry_remedy(error)
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection whose queries all see the database as of one moment."""
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            try:
-                connection.exec_driver_sql(sessions.SEE_EVERY_ROW)
-                yield connection
-            finally:
-                connection.rollback()
+        with sessions.reading(engine) as connection:
+            yield connection
 
     def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
         """Wait until nobody writes to tables *keys*, and let nobody in until the transaction ends."""
@@ -103,9 +128,25 @@ class PostgreSQL(Dialect):
         """What *error* means, by its SQLSTATE."""
         return sessions.failure(error)
 
+    def cut_off(self, error: DBAPIError) -> bool:
+        """Whether it was the timeout of a statement."""
+        return sessions.cut_off(error)
+
     def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
-        """The sessions that hold locks on tables *keys*, emc's own left out, longest first."""
-        return sessions.blockers(connection, keys)
+        """The sessions and prepared transactions that hold locks on tables *keys*, but for emc's own, longest first."""
+        return blockers.blockers(connection, keys, sessions.APPLICATION)
+
+    def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
+        """The sessions that build an index on table *key*, or on a partition of it."""
+        return progress.builders(connection, key)
+
+    def session(self, connection: Connection) -> str | None:
+        """Its process on the server."""
+        return progress.session(connection)
+
+    def progress(self, connection: Connection, session: str, key: TableKey) -> Progress | None:
+        """By the server's view of index builds; it has none of validations, which only show that they run."""
+        return progress.progress(connection, session, key)
 
     def server_version(self, connection: Connection) -> str:
         """The version, e.g. ``PostgreSQL 15.18``."""
@@ -116,7 +157,7 @@ class PostgreSQL(Dialect):
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
         """Everything that can be known about the tables of *schemas*.
 
-        Takes at most eight queries, and one more per further schema.
+        Takes at most ten queries, and one more per further schema.
         """
         return reading.read(connection, schemas)
 
@@ -132,13 +173,23 @@ class PostgreSQL(Dialect):
         """
         return spelling.spell(connection, tables, live)
 
+    def fit(self, old: TypeEngine[Any], new: TypeEngine[Any]) -> Fit:
+        """See the base class."""
+        return types.fit(old, new)
+
     # -- doing --------------------------------------------------------------------------------------------------
 
     def refuse(
         self, operation: Operation, live: LiveSchema, operations: Sequence[Operation] = ()
     ) -> Refusal | None:
-        """Why *operation* would stall or break a running system; ``None`` when it would not."""
-        return limits.refuse(Ground(operation, live))
+        """Why *operation* would stall or break a running system, or what has the name that it is about to give."""
+        return taken.refuse(Ground(operation, live, operations)) or limits.refuse(Ground(operation, live))
+
+    def dependents(
+        self, operation: Operation, live: LiveSchema, operations: Sequence[Operation]
+    ) -> Sequence[Dependent]:
+        """What would stop the server, and functions whose text speaks of what goes."""
+        return dependents.in_the_way(Ground(operation, live, operations))
 
     def steps(self, operations: Sequence[Operation], live: LiveSchema) -> Sequence[Step]:
         """*operations* of one phase as PostgreSQL runs them: one step each, each a unit of its own."""
@@ -146,9 +197,13 @@ class PostgreSQL(Dialect):
 
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
-    def guarded(self, operation: Operation, live: LiveSchema) -> bool:
+    def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
         """Where the table is too big to be looked at in the transaction of the drop."""
-        return guards.guarded(operation, live)
+        return guards.guarded(operation, claim, live)
+
+    def outgrown(self, connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
+        """By the size of the files, of which nobody is asked who does not hold the lock already."""
+        return guards.outgrown(connection, key, live)
 
     def cannot_guard(self, operation: Operation, claim: Claim, live: LiveSchema) -> str | None:
         """Why no CHECK could keep *claim* true."""
@@ -168,18 +223,32 @@ class PostgreSQL(Dialect):
         """Take guards away."""
         return guards.lift(key, names)
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-        """What the role of *connection* lacks to run *steps*."""
-        return limits.missing_privileges(connection, steps)
+    def leftovers(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """Checks and indexes of emc's own whose operation the models no longer ask for."""
+        return leftovers.steps(steps, live)
+
+    def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
+        """INVALID indexes."""
+        return leftovers.remarks(steps, live)
+
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
+        """What the role of *connection* lacks to run *steps*, with the statements that grant it."""
+        return privileges.missing(connection, steps)
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 
     def index_scans(self, connection: Connection, index: Element) -> int | None:
-        """How often *index* was used since the statistics were reset; ``None`` if it is not there."""
+        """How often *index* was used since the statistics were reset; ``None`` if it is not there.
+
+        That of a partitioned table was used when that of a partition was.
+        """
         scans = connection.execute(
             text(
-                "SELECT idx_scan FROM pg_stat_user_indexes"
-                " WHERE relid = to_regclass(:name) AND indexrelname = :index"
+                "WITH RECURSIVE tree AS (SELECT i.indexrelid AS oid FROM pg_index i"
+                " JOIN pg_class c ON c.oid = i.indexrelid"
+                " WHERE i.indrelid = to_regclass(:name) AND c.relname = :index"
+                " UNION ALL SELECT h.inhrelid FROM pg_inherits h JOIN tree ON h.inhparent = tree.oid)"
+                " SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelid IN (SELECT oid FROM tree)"
             ),
             {"name": table_name(index.table), "index": index.name},
         ).scalar()

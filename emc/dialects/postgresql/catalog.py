@@ -23,14 +23,21 @@ IN_SCHEMAS = """
 IN_SCRATCH = "n.oid = pg_my_temp_schema()"
 """Tables that this very session made up."""
 
-# A table that was never analysed has no statistics: only then is its file asked for.
+# A table that was never analysed has no statistics: only then is its file asked for. Long values are in a file of
+# their own.
 _SIZE = """
     CASE WHEN {0}.relpages > 0 THEN {0}.relpages * CAST(current_setting('block_size') AS bigint)
          ELSE pg_relation_size({0}.oid) END
+    + coalesce((SELECT CASE WHEN toast.relpages > 0 THEN toast.relpages * CAST(current_setting('block_size') AS bigint)
+                            ELSE pg_relation_size(toast.oid) END
+                  FROM pg_class toast WHERE toast.oid = {0}.reltoastrelid), 0)
 """
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
+       CASE WHEN c.relkind IN ('i', 'I') THEN
+           (SELECT CAST(CAST(i.indrelid AS regclass) AS text) FROM pg_index i WHERE i.indexrelid = c.oid)
+       END AS index_of,
        CASE WHEN c.relispartition THEN
            (SELECT CAST(CAST(i.inhparent AS regclass) AS text) FROM pg_inherits i WHERE i.inhrelid = c.oid)
        END AS partition_of,
@@ -59,7 +66,7 @@ SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
                SELECT k.* FROM tree JOIN pg_class k ON k.oid = tree.inhrelid WHERE k.relkind = 'r') leaf
        HAVING c.relkind = 'p'
        ) size ON true
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {where}
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c', 'S', 'i', 'I') AND {where}
  ORDER BY n.nspname, c.relname
 """
 
@@ -163,70 +170,6 @@ SELECT n.nspname, t.typname,
  ORDER BY n.nspname, t.typname
 """
 
-# What makes a DROP without CASCADE fail. Column 0 stands for the whole table. A foreign key is no dependant here: it is
-# part of the snapshot, and plans drop it where they have to. Triggers, policies and publications of the table itself
-# stand in the way of a column, never of their table.
-_DEPENDENTS = """
-WITH depends AS (
-    SELECT d.classid, d.objid, d.objsubid, d.refobjid AS relid, d.refobjsubid AS attnum, d.deptype
-      FROM pg_depend d
-     WHERE d.refclassid = CAST('pg_class' AS regclass) AND d.refobjid = ANY (CAST(:oids AS oid[]))
-       AND (d.deptype = 'n' OR (d.deptype = 'a' AND d.classid = CAST('pg_class' AS regclass) AND d.objsubid > 0))
-    UNION ALL
-    SELECT d.classid, d.objid, d.objsubid, c.oid, 0, d.deptype
-      FROM pg_class c
-      JOIN pg_type t ON t.typrelid = c.oid
-      JOIN pg_depend d ON d.refclassid = CAST('pg_type' AS regclass) AND d.refobjid IN (t.oid, t.typarray)
-     WHERE c.oid = ANY (CAST(:oids AS oid[])) AND d.deptype = 'n'
-), described AS (
-    SELECT d.relid, d.attnum, v.oid = d.relid AS own,
-           format('%s %I.%I', CASE v.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
-                                             ELSE 'table' END, n.nspname, v.relname) AS description
-      FROM depends d
-      JOIN pg_rewrite r ON d.classid = CAST('pg_rewrite' AS regclass) AND r.oid = d.objid
-      JOIN pg_class v ON v.oid = r.ev_class
-      JOIN pg_namespace n ON n.oid = v.relnamespace
-    UNION
-    SELECT d.relid, d.attnum, p.polrelid = d.relid,
-           format('policy %I ON %s', p.polname, CAST(CAST(p.polrelid AS regclass) AS text))
-      FROM depends d JOIN pg_policy p ON d.classid = CAST('pg_policy' AS regclass) AND p.oid = d.objid
-    UNION
-    SELECT d.relid, d.attnum, g.tgrelid = d.relid,
-           format('trigger %I ON %s', g.tgname, CAST(CAST(g.tgrelid AS regclass) AS text))
-      FROM depends d
-      JOIN pg_trigger g ON d.classid = CAST('pg_trigger' AS regclass) AND g.oid = d.objid AND NOT g.tgisinternal
-    UNION
-    SELECT d.relid, d.attnum, false,
-           format('%s %s', CASE f.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END,
-                  CAST(CAST(f.oid AS regprocedure) AS text))
-      FROM depends d JOIN pg_proc f ON d.classid = CAST('pg_proc' AS regclass) AND f.oid = d.objid
-    UNION
-    SELECT d.relid, d.attnum, pr.prrelid = d.relid, format('publication %I', p.pubname)
-      FROM depends d
-      JOIN pg_publication_rel pr ON d.classid = CAST('pg_publication_rel' AS regclass) AND pr.oid = d.objid
-      JOIN pg_publication p ON p.oid = pr.prpubid
-    UNION
-    SELECT d.relid, d.attnum, a.attrelid = d.relid,
-           format('column %I of table %I.%I', a.attname, n.nspname, c.relname)
-      FROM depends d
-      LEFT JOIN pg_attrdef x ON d.classid = CAST('pg_attrdef' AS regclass) AND x.oid = d.objid
-      JOIN pg_attribute a
-        ON (a.attrelid = x.adrelid AND a.attnum = x.adnum)
-        OR (d.classid = CAST('pg_class' AS regclass) AND a.attrelid = d.objid AND a.attnum = d.objsubid)
-      JOIN pg_class c ON c.oid = a.attrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT (a.attrelid = d.relid AND a.attnum = d.attnum)
-       AND c.relkind IN ('r', 'p', 'c', 'f')
-    UNION
-    SELECT d.relid, 0, false, format('table %I.%I', n.nspname, c.relname)
-      FROM depends d
-      JOIN pg_class c ON d.classid = CAST('pg_class' AS regclass) AND c.oid = d.objid AND d.objsubid = 0
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'f') AND c.oid <> d.relid
-)
-SELECT relid, attnum, own, description FROM described ORDER BY relid, attnum, description
-"""
-
 
 def tables(
     connection: Connection, where: str, *, named: Sequence[str] = (), visible: bool = False
@@ -257,8 +200,3 @@ def constraints(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
 def enums(connection: Connection, named: Sequence[str], *, visible: bool) -> Sequence[Any]:
     """Enumerated types with their labels, those of extensions left out."""
     return connection.execute(text(_ENUMS), {"named": list(named), "visible": visible}).all()
-
-
-def dependents(connection: Connection, oids: Sequence[int]) -> Sequence[Any]:
-    """What would stop a drop of tables *oids* or of one of their columns."""
-    return connection.execute(text(_DEPENDENTS), {"oids": list(oids)}).all()

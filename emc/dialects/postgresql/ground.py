@@ -21,6 +21,11 @@ class Patient(str):
     __slots__ = ()
 
 
+def is_big(table: LiveTable | None) -> bool:
+    """Whether reading or writing every row of *table* could take long; an unknown size is a big one."""
+    return table is not None and (table.size_bytes is None or table.size_bytes > SMALL)
+
+
 @dataclass(frozen=True)
 class Ground:
     """One operation, the others of its phase, and the live schema."""
@@ -58,8 +63,8 @@ class Ground:
 
     @property
     def is_big(self) -> bool:
-        """Whether reading or writing every row could take long; an unknown size is a big one."""
-        return self.table is not None and (self.table.size_bytes is None or self.table.size_bytes > SMALL)
+        """Whether reading or writing every row could take long."""
+        return is_big(self.table)
 
     def is_unfinished(self, name: str) -> bool:
         """Whether the table has an INVALID index or a NOT VALID constraint of that name."""
@@ -82,10 +87,10 @@ class Ground:
         With autocommit each statement gets the policy that it needs, *locks* being that of the step as a whole.
         """
         policies: tuple[LockPolicy, ...] = ()
+        brief = LockPolicy.SHORT if self.operation.allowed is None else LockPolicy.LONG
+        locks = brief if locks is LockPolicy.SHORT else locks
         if transaction is Transaction.AUTOCOMMIT:
-            policies = tuple(
-                LockPolicy.WEAK if isinstance(one, Patient) else LockPolicy.SHORT for one in statements
-            )
+            policies = tuple(LockPolicy.WEAK if isinstance(one, Patient) else brief for one in statements)
         return Step(
             operation=self.operation,
             statements=tuple(str(one) for one in statements),

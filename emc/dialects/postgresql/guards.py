@@ -25,7 +25,8 @@ from emc.claims import (
     guard_operation,
     table_element,
 )
-from emc.dialects.postgresql.ground import Ground
+from emc.dialects.postgresql import ground
+from emc.dialects.postgresql.ground import is_big
 from emc.dialects.postgresql.naming import DIALECT, identifier, literal, table_name
 from emc.dialects.postgresql.rendering import alter, drop_constraint
 from emc.dialects.rowwise import Rules, check
@@ -79,13 +80,31 @@ the server and not kept (its manual, "CREATE TABLE", on CHECK)."""
 _OPERATORS = frozenset({"->", "->>", "#>", "#>>", "@>", "<@", "?", "&&", "||", "~", "~*", "!~", "!~*"})
 
 
-def guarded(operation: Operation, live: LiveSchema) -> bool:
-    """Whether the rows that *operation* needs to know of are too many to be looked at under its lock."""
-    return operation.kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE) and Ground(operation, live).is_big
+def guarded(operation: Operation, claim: Claim, live: LiveSchema) -> bool:
+    """Whether the rows that *claim* speaks of are too many to be looked at under the lock of *operation*.
+
+    They need not be those of its own table: a small table may go once the rows of a big one are done.
+    """
+    return operation.kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE) and is_big(live.table(claim.key))
+
+
+def outgrown(connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
+    """Bytes of table *key*, where the statistics call small what is at least twice as large as a small table may be."""
+    if is_big(live.table(key)):
+        return None
+    size = int(connection.execute(_SIZE, {"table": table_name(key)}).scalar_one() or 0)
+    return size if size > 2 * ground.SMALL else None
+
+
+_SIZE = text(
+    "SELECT coalesce((SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(to_regclass(:table))),"
+    " pg_table_size(to_regclass(:table)))"
+)
+"""With long values, which are in a file of their own; and with maps of free space, which live.size_bytes leaves out."""
 
 
 def cannot_guard(claim: Claim, live: LiveSchema) -> str | None:
-    """Why no CHECK could keep *claim* true; then it is proved under the lock, however long that takes."""
+    """Why no CHECK could keep *claim* true."""
     try:
         _condition(claim, live)
     except CannotGuardError as error:

@@ -1,26 +1,23 @@
-"""What can PostgreSQL not do to a table in use without stalling it, and what does the role have to be allowed?"""
+"""What can PostgreSQL not do to a table in use without stalling it?"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from alembic.operations import ops
-from sqlalchemy import Column, Connection, Enum, text
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Column, Enum
 
+from emc.dialects.postgresql.dependents import refuse_type
 from emc.dialects.postgresql.ground import SMALL, Ground
 from emc.dialects.postgresql.kinship import columns_of_enum
-from emc.dialects.postgresql.naming import DIALECT, qualified, table_name
+from emc.dialects.postgresql.naming import DIALECT
 from emc.dialects.postgresql.rendering import type_text
+from emc.dialects.postgresql.types import gone_over, is_constrained, is_free, is_kept
 from emc.errors import Refusal
-from emc.names import ElementKind, TableKey, is_own
-from emc.operations import Kind, ReplaceOp, constraint_kind, table_of
-from emc.steps import Step
+from emc.names import ElementKind
+from emc.operations import Kind
 
-_TYPE = re.compile(r"([A-Za-z ]+?)\s*(?:\(([\d, ]+)\))?( WITH(?:OUT)? TIME ZONE)?")
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _STABLE = frozenset(
@@ -41,53 +38,9 @@ _TYPES = frozenset(
 """Types that take arguments, as in a cast."""
 
 
-def is_free(old: TypeEngine[Any], new: TypeEngine[Any]) -> bool:
-    """Whether the server changes the type of a column without looking at its rows.
-
-    PostgreSQL documents (ALTER TABLE, Notes) that binary coercible types and unconstrained domains need no rewrite;
-    which lengths and precisions do not is in the source: ``varchar_support``, ``numeric_support``,
-    ``timestamp_support``, ``varbit_support``. timestamp to timestamptz is free in the time zone UTC only, which is a
-    setting of a session: not counted on.
-    """
-    before, after = _parsed(type_text(old)), _parsed(type_text(new))
-    if before is None or after is None:
-        return type_text(old) == type_text(new)
-    (old_name, old_numbers), (new_name, new_numbers) = before, after
-    if (old_name, old_numbers) == (new_name, new_numbers):
-        return True
-    if {old_name, new_name} <= {"VARCHAR", "TEXT"}:
-        return not new_numbers or (bool(old_numbers) and new_numbers[0] >= old_numbers[0])
-    if old_name == new_name == "NUMERIC":
-        if not new_numbers:
-            return True
-        return (
-            bool(old_numbers)
-            and new_numbers[0] >= old_numbers[0]
-            and _scale(new_numbers) == _scale(old_numbers)
-        )
-    if (old_name, new_name) == ("CIDR", "INET"):
-        return True
-    if old_name == new_name and old_name.startswith(("TIMESTAMP", "TIME", "BIT VARYING")):
-        return not new_numbers or (bool(old_numbers) and new_numbers[0] >= old_numbers[0])
-    return False
-
-
-def _parsed(sql: str) -> tuple[str, tuple[int, ...]] | None:
-    match = _TYPE.fullmatch(sql)
-    if match is None:
-        return None
-    name = match[1].upper().replace("CHARACTER VARYING", "VARCHAR").replace("DECIMAL", "NUMERIC")
-    zone = (match[3] or "").replace(" WITHOUT TIME ZONE", "")
-    return name + zone, tuple(int(number) for number in (match[2] or "").split(",") if number.strip())
-
-
-def _scale(numbers: tuple[int, ...]) -> int:
-    return numbers[1] if len(numbers) > 1 else 0
-
-
 def rewrites(column: Column[Any]) -> bool:
     """Whether adding *column* writes every row: its value differs from row to row."""
-    if column.identity is not None:
+    if column.identity is not None or is_constrained(column.type):
         return True
     if column.computed is not None:
         return column.computed.persisted is not False
@@ -100,17 +53,19 @@ def rewrites(column: Column[Any]) -> bool:
     )
 
 
+def can_wait_for_its_default(column: Column[Any]) -> bool:
+    """Whether only its default makes *column* write every row: then it can come first, and get the default then."""
+    plain = column.identity is None and column.computed is None and not is_constrained(column.type)
+    return bool(column.nullable) and plain
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 
 def refuse(ground: Ground) -> Refusal | None:
     """Why the operation would stall or break a running system; ``None`` when it would not."""
     kind = ground.operation.kind
-    if kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE, Kind.ALTER_TYPE):
-        refusal = _hangs_on(ground)
-        if refusal is not None:
-            return refusal
-    if kind == Kind.ALTER_TYPE and (refusal := _enumerating(ground)) is not None:
+    if kind == Kind.ALTER_TYPE and (refusal := refuse_type(ground) or _enumerating(ground)) is not None:
         return refusal
     if ground.operation.allowed is None and (refusal := _costs(ground)) is not None:
         allow = f'upgrade.allow("{ground.operation.id}", reason="who agreed, and when it runs")'
@@ -137,51 +92,7 @@ def _costs(ground: Ground) -> Refusal | None:
             "an exclusion constraint can only be added under a lock that stops every write while its index is built",
             "Add it in a maintenance window; emc then finds it there.",
         )
-    if ground.is_partitioned and kind in (
-        Kind.CREATE_INDEX,
-        Kind.REPLACE_INDEX,
-        Kind.ADD_UNIQUE,
-        Kind.ADD_FOREIGN_KEY,
-    ):
-        return _refusal(
-            ground,
-            "the table is partitioned, and PostgreSQL can only do this to all partitions at once while writers wait",
-            "Build it on each partition (CREATE INDEX CONCURRENTLY), then on the parent (CREATE INDEX … ON ONLY) and "
-            "attach them (ALTER INDEX … ATTACH PARTITION); emc then finds it there.",
-        )
     return None
-
-
-def _hangs_on(ground: Ground) -> Refusal | None:
-    """Views and their like, which a drop without CASCADE and a change of type do not get past."""
-    column = None if ground.operation.kind == Kind.DROP_TABLE else ground.operation.element.name
-    found = [one for one in ground.live.dependents.get((ground.key, column), ()) if not _is_ours(one)]
-    if not found:
-        return None
-    statements = " ".join(f"{_drop_of(one, ground.key)};" for one in found)
-    return _refusal(
-        ground,
-        f"{', '.join(found)} would stop PostgreSQL from doing it, and emc never drops what nobody named",
-        f"Once nobody needs it: {statements}",
-    )
-
-
-def _is_ours(dependent: str) -> bool:
-    kind, _, rest = dependent.partition(" ")
-    return kind == "trigger" and is_own(rest.strip('"'))
-
-
-def _drop_of(dependent: str, key: TableKey) -> str:
-    kind, _, rest = dependent.partition(" ")
-    if kind == "column":
-        name, _, table = rest.partition(" of table ")
-        return f"ALTER TABLE {table} DROP COLUMN {name}"
-    if kind == "publication":
-        return f"ALTER PUBLICATION {rest} DROP TABLE {table_name(key)}"
-    for words in ("materialized view", kind):
-        if dependent.startswith(words):
-            return f"DROP {words.upper()} {dependent[len(words) + 1 :]}"
-    return f"DROP {dependent}"
 
 
 def _enumerating(ground: Ground) -> Refusal | None:
@@ -202,13 +113,21 @@ def _enumerating(ground: Ground) -> Refusal | None:
 def _rewriting_type(ground: Ground) -> Refusal | None:
     directive = ground.directive
     live = ground.live.column(ground.key, directive.column_name)
-    if not ground.is_big or (live is not None and is_free(live["type"], directive.modify_type)):
+    if not ground.is_big or is_kept(ground):
         return None
     old = type_text(live["type"]) if live is not None else "its type"
+    change = f"changing {old} to {type_text(directive.modify_type)}"
+    if live is not None and is_free(live["type"], directive.modify_type):
+        on_it = gone_over(ground)
+        return _refusal(
+            ground,
+            f"{change} copies no row, but makes PostgreSQL go over the whole table{_size(ground)} for "
+            f"{', '.join(on_it)}, while nobody can read or write it",
+            f"Let go of {', '.join(on_it)} in one release and change the type; put it back in the next one.",
+        )
     return _refusal(
         ground,
-        f"changing {old} to {type_text(directive.modify_type)} copies the whole table{_size(ground)} while nobody "
-        "can read or write it",
+        f"{change} copies the whole table{_size(ground)} while nobody can read or write it",
         f"Add a column of the new type under a new name, move the values with @upgrade.data_migration, and retire "
         f"{ground.operation.element}.",
     )
@@ -218,18 +137,24 @@ def _rewriting_column(ground: Ground) -> Refusal | None:
     column: Column[Any] = ground.directive.column
     if not ground.is_big or ground.is_new or not rewrites(column):
         return None
-    if column.nullable and column.identity is None and column.computed is None:
+    if can_wait_for_its_default(column):
         return None
     why = "a default that differs from row to row"
+    remedy = (
+        "Make the column nullable in this release (without identity or computed value) and fill it with "
+        "@upgrade.data_migration; make it NOT NULL in the next one."
+    )
     if column.identity is not None:
         why = "an identity"
     elif column.computed is not None:
         why = "a stored computed value"
+    elif is_constrained(column.type):
+        why = f"the domain {type_text(column.type)}, which has constraints,"
+        remedy = "Give the column the type that the domain is made of, and a CheckConstraint of its own."
     return _refusal(
         ground,
         f"adding a column with {why} writes the whole table{_size(ground)} while nobody can read or write it",
-        "Make the column nullable in this release (without identity or computed value) and fill it with "
-        "@upgrade.data_migration; make it NOT NULL in the next one.",
+        remedy,
     )
 
 
@@ -257,94 +182,3 @@ def _size(ground: Ground) -> str:
 
 def _refusal(ground: Ground, reason: str, remedy: str) -> Refusal:
     return Refusal(target=str(ground.operation.element), reason=reason, remedy=remedy)
-
-
-# -- privileges -----------------------------------------------------------------------------------------------------
-
-_NEEDS_CREATE = frozenset(
-    {
-        Kind.CREATE_TABLE,
-        Kind.CREATE_ENUM,
-        Kind.CREATE_INDEX,
-        Kind.REPLACE_INDEX,
-        Kind.ADD_UNIQUE,
-        Kind.ADD_EXCLUSION,
-        Kind.REMOVE_ENUM_VALUE,
-    }
-)
-_ENUM_KINDS = frozenset({Kind.ADD_ENUM_VALUE, Kind.REMOVE_ENUM_VALUE, Kind.DROP_ENUM})
-
-_LACKS = """
-SELECT 'CREATE on schema ' || n.nspname
-  FROM pg_namespace n
- WHERE (n.nspname = ANY (CAST(:schemas AS text[])) OR (:in_default AND n.nspname = current_schema()))
-   AND NOT has_schema_privilege(n.oid, 'CREATE')
-UNION ALL
-SELECT 'ownership of table ' || asked.name
-  FROM unnest(CAST(:tables AS text[])) AS asked (name) JOIN pg_class c ON c.oid = to_regclass(asked.name)
- WHERE NOT pg_has_role(c.relowner, 'USAGE')
-UNION ALL
-SELECT 'REFERENCES on table ' || asked.name
-  FROM unnest(CAST(:parents AS text[])) AS asked (name) JOIN pg_class c ON c.oid = to_regclass(asked.name)
- WHERE NOT has_table_privilege(c.oid, 'REFERENCES')
-UNION ALL
-SELECT 'ownership of type ' || asked.name
-  FROM unnest(CAST(:types AS text[])) AS asked (name) JOIN pg_type t ON t.oid = to_regtype(asked.name)
- WHERE NOT pg_has_role(t.typowner, 'USAGE')
-UNION ALL
-SELECT 'CREATE on schema ' || current_schema()
- WHERE :own_tables AND NOT has_schema_privilege(current_schema(), 'CREATE')
-   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema()))
-                                            AND c.relkind = 'r' AND c.relname LIKE 'emc\\_%')
-"""
-
-
-def missing_privileges(connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
-    """What the role of *connection* lacks to run *steps*, in one query; its memberships count."""
-    schemas: set[str | None] = set()
-    tables: set[str] = set()
-    parents: set[str] = set()
-    types: set[str] = set()
-    for step in steps:
-        operation, directive = step.operation, step.operation.directive
-        key = operation.element.table
-        if operation.kind in _NEEDS_CREATE:
-            schemas.add(
-                getattr(directive, "schema", None) if operation.kind == Kind.CREATE_ENUM else key.schema
-            )
-        if operation.kind in _ENUM_KINDS:
-            types.add(qualified(directive.schema, directive.type_name))  # type: ignore[attr-defined]
-        elif operation.kind not in (Kind.CREATE_TABLE, Kind.CREATE_ENUM):
-            tables.add(table_name(key))
-        parents.update(table_name(parent) for parent in _parents(directive))
-    rows = connection.execute(
-        text(_LACKS),
-        {
-            "schemas": sorted(schema for schema in schemas if schema is not None),
-            "in_default": None in schemas,
-            "tables": sorted(tables),
-            "parents": sorted(parents),
-            "types": sorted(types),
-            "own_tables": bool(steps),
-        },
-    )
-    return sorted(set(rows.scalars()))
-
-
-def _parents(directive: Any) -> Sequence[TableKey]:
-    """The tables that foreign keys of *directive* refer to."""
-    if isinstance(directive, ReplaceOp):
-        return _parents(directive.create)
-    if isinstance(directive, ops.CreateTableOp):
-        table = table_of(directive)
-        parents = [key.target_fullname.rpartition(".")[0] for key in table.foreign_keys]
-        return [TableKey(*_split(parent)) for parent in parents]
-    if isinstance(directive, ops.AddConstraintOp) and constraint_kind(directive) is ElementKind.FOREIGN_KEY:
-        parent = directive.to_constraint().elements[0].column.table  # type: ignore[attr-defined]
-        return [TableKey(parent.schema, parent.name)]
-    return []
-
-
-def _split(parent: str) -> tuple[str | None, str]:
-    schema, _, name = parent.rpartition(".")
-    return schema or None, name

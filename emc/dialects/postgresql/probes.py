@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import CHAR, TIMESTAMP, DateTime, Numeric, String, Time
-from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.dialects.postgresql import ARRAY, BIT, INTERVAL
 from sqlalchemy.types import TypeEngine
 
 from emc.dialects.postgresql.naming import identifier, literal, qualified, table_name
@@ -20,7 +20,7 @@ from emc.names import TableKey
 from emc.steps import Probe
 
 _ARGUMENTS = re.compile(r"\(([^)]*)\)")
-_WITH_ARGUMENTS = (String, Numeric, DateTime, TIMESTAMP, Time, BIT)
+_WITH_ARGUMENTS = (String, Numeric, DateTime, TIMESTAMP, Time, BIT, INTERVAL)
 """Types whose arguments PostgreSQL shows as SQLAlchemy writes them."""
 
 
@@ -55,7 +55,9 @@ def column_gone(key: TableKey, name: str) -> Probe:
 def has_type(type_: TypeEngine[Any]) -> str:
     """The condition that a column is of *type_*, length and precision included."""
     text = type_text(type_)
-    condition = f"a.atttypid = to_regtype({literal(text)})"
+    condition = f"a.atttypid = to_regtype({literal(text)}){_has_collation(type_)}"
+    if isinstance(type_, ARRAY):
+        type_ = type_.item_type
     if not isinstance(type_, _WITH_ARGUMENTS) or text.upper().startswith("FLOAT"):
         return condition
     found = _ARGUMENTS.search(text)
@@ -67,6 +69,14 @@ def has_type(type_: TypeEngine[Any]) -> str:
     expected = "NULL" if arguments is None else literal(arguments)
     shown = r"substring(format_type(a.atttypid, a.atttypmod) FROM '\(([^)]*)\)')"
     return f"{condition} AND {shown} IS NOT DISTINCT FROM {expected}"
+
+
+def _has_collation(type_: TypeEngine[Any]) -> str:
+    if not isinstance(type_, String):
+        return ""
+    if type_.collation:
+        return f" AND a.attcollation = to_regcollation({literal(identifier(type_.collation))})"
+    return " AND a.attcollation = (SELECT t.typcollation FROM pg_type t WHERE t.oid = a.atttypid)"
 
 
 def has_default(before: str | None) -> str:
@@ -93,22 +103,47 @@ def comment(key: TableKey, name: str | None, text: str | None) -> Probe:
 
 
 def index(
-    key: TableKey, name: str, unique: bool, columns: Sequence[str | None], was: str | None = None
+    key: TableKey,
+    name: str,
+    unique: bool,
+    columns: Sequence[str | None],
+    was: str | None = None,
+    shown: str | None = None,
 ) -> Probe:
-    """The index is there, valid and with these columns (``None``: an expression), and its definition is not *was*."""
-    different = ""
-    if was is not None:
-        tail = was.removeprefix("UNIQUE ")
-        same = f"strpos({_bare('pg_get_indexdef(i.indexrelid)', key)}, {literal(_bare_text(tail, key))}) > 0"
-        different = f" AND NOT (i.indisunique = {_boolean(was.startswith('UNIQUE '))} AND {same})"
-    found = _columns("i.indkey", "i.indrelid", "i.indnkeyatts")
+    """The index is there and complete, and says what it has to say.
+
+    That of a partitioned table is complete once every partition has its own.
+
+    :param columns: its columns; ``None`` where one cannot be told from an expression, which may be a column after all.
+    :param was: the definition that it must not have any more.
+    :param shown: the definition that it has to have, where that is known: columns and *was* count for nothing then.
+    """
+    if shown is not None:
+        conditions = [_is_shown(shown, key)]
+    else:
+        found = _columns("i.indkey", "i.indrelid", "i.indnkeyatts")
+        conditions = [f"i.indnkeyatts = {len(columns)}", f"i.indisunique = {_boolean(unique)}"]
+        if None not in columns:
+            conditions.append(f"{found} = {_array(columns)}")
+        else:
+            named = [(place, one) for place, one in enumerate(columns, 1) if one is not None]
+            conditions += [f"({found})[{place}] = {literal(one)}" for place, one in named]
+        if was is not None:
+            conditions.append(f"NOT ({_is_shown(was, key)})")
     return Probe(
         "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         f" WHERE i.indrelid = {_regclass(key)} AND c.relname = {literal(name)} AND i.indisvalid AND i.indisready"
-        f" AND i.indisunique = {_boolean(unique)} AND {found} = {_array(columns)}"
-        f"{different})",
+        f" AND {' AND '.join(conditions)})",
         f"index {name} of table {key} is complete",
     )
+
+
+def _is_shown(definition: str, key: TableKey) -> str:
+    """The condition that index ``i`` has *definition*, in the form that a snapshot has it."""
+    tail = literal(_bare_text(definition.removeprefix("UNIQUE "), key))
+    unique = _boolean(definition.startswith("UNIQUE "))
+    text = _bare("pg_get_indexdef(i.indexrelid)", key)
+    return f"i.indisunique = {unique} AND right({text}, length({tail})) = {tail}"
 
 
 def index_gone(key: TableKey, name: str) -> Probe:
@@ -134,7 +169,10 @@ def constraint(
     :param columns: its columns in their order; ``None`` where they are not known.
     :param parent: the table that a foreign key refers to.
     """
-    conditions = ""
+    # That of a partitioned table holds once every partition has its own: its index tells.
+    conditions = (
+        " AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = k.conindid AND NOT i.indisvalid)"
+    )
     if columns is not None:
         conditions += f" AND {_columns('k.conkey', 'k.conrelid')} = {_array(columns)}"
     if parent is not None:

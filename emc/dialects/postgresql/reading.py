@@ -20,12 +20,12 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind, ObjectScope
 from sqlalchemy.types import Integer, NullType, TypeEngine
 
-from emc.dialects.postgresql import catalog
+from emc.dialects.postgresql import catalog, hanging, partitions
 from emc.dialects.postgresql.naming import balanced, identifier, without_schema
 from emc.names import GUARD_PREFIX, ElementKind, TableKey
-from emc.schema import LiveSchema, LiveTable
+from emc.schema import LiveSchema, LiveTable, Partition
 
-_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "c": "type"}
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "c": "type", "S": "sequence"}
 _CONSTRAINT_KINDS = {
     "p": ElementKind.PRIMARY_KEY,
     "u": ElementKind.UNIQUE,
@@ -61,6 +61,7 @@ class _Draft:
     guards: dict[str, str] = field(default_factory=dict)
     rows: int | None = None
     bytes: int | None = None
+    partitions: Sequence[Partition] = ()
 
     def define(self, kind: ElementKind, name: str, definition: str) -> None:
         """Keep the server's text of an element, without the table's own schema."""
@@ -81,6 +82,7 @@ class _Draft:
             guards=self.guards,
             row_estimate=self.rows,
             size_bytes=self.bytes,
+            partitions=self.partitions,
         )
 
 
@@ -96,7 +98,9 @@ def read(connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
     taken: dict[TableKey, str] = {}
     for row in catalog.tables(connection, catalog.IN_SCHEMAS, named=named, visible=visible):
         key = TableKey(row.nspname if row.nspname in named else None, row.relname)
-        if row.partition_of is not None:
+        if row.index_of is not None:
+            taken[key] = f"index of table {row.index_of}"
+        elif row.partition_of is not None:
             taken[key] = f"partition of {row.partition_of}"
         elif row.extension is not None:
             taken[key] = f"{_KINDS.get(row.kind, 'table')} of extension {row.extension}"
@@ -105,15 +109,13 @@ def read(connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
         else:
             drafts[row.oid] = _draft(row, key)
     _fill(connection, drafts)
-    enums = {
-        TableKey(schema if schema in named else None, name): tuple(labels)
-        for schema, name, labels in catalog.enums(connection, named, visible=visible)
-    }
+    found = catalog.enums(connection, named, visible=visible)
+    types = {(schema, name): TableKey(schema if schema in named else None, name) for schema, name, _ in found}
     return LiveSchema(
         tables={draft.key: draft.table() for draft in sorted(drafts.values(), key=lambda d: d.key.sort_key)},
-        enums=enums,
+        enums={types[schema, name]: tuple(labels) for schema, name, labels in found},
         names_taken=taken,
-        dependents=_dependents(connection, drafts),
+        hanging=hanging.find(connection, drafts, types),
     )
 
 
@@ -153,6 +155,13 @@ def _fill(connection: Connection, drafts: Mapping[int, _Draft], *, scratch: bool
         _add_index(drafts[row.relid], row)
     for row in catalog.constraints(connection, oids):
         _add_constraint(drafts[row.relid], row, keys)
+    roots = {
+        oid: (d.key, d.schema)
+        for oid, d in drafts.items()
+        if (ElementKind.TABLE, d.key.name) in d.definitions
+    }
+    for oid, its in partitions.read(connection, {} if scratch else roots).items():
+        drafts[oid].partitions = its
 
 
 _TypeKey = tuple[str, str | None, str | None]
@@ -292,7 +301,9 @@ def _add_constraint(draft: _Draft, row: Any, keys: Mapping[int, Any]) -> None:
     if row.name.startswith(GUARD_PREFIX):
         draft.guards[row.name] = row.comment or ""
         return
-    if not row.valid:
+    # A unique one of a partitioned table is complete once every partition has its own: only its index tells.
+    valid = row.valid and (row.kind != "u" or keys[row.index_oid].valid)
+    if not valid:
         draft.unfinished.add(row.name)
     if row.kind == "n":
         if not row.valid:
@@ -300,7 +311,7 @@ def _add_constraint(draft: _Draft, row: Any, keys: Mapping[int, Any]) -> None:
             draft.columns[draft.names[row.numbers[0]]]["nullable"] = True
         return
     draft.define(_CONSTRAINT_KINDS[row.kind], row.name, row.definition.removesuffix(" NOT VALID"))
-    if not row.valid:
+    if not valid:
         return
     columns = [draft.names[number] for number in row.numbers or () if number]
     if row.kind in ("p", "u"):
@@ -355,23 +366,3 @@ def _foreign_key(draft: _Draft, row: Any, columns: Sequence[str]) -> dict[str, A
         "options": options,
         "comment": row.comment,
     }
-
-
-def _dependents(
-    connection: Connection, drafts: Mapping[int, _Draft]
-) -> Mapping[tuple[TableKey, str | None], Sequence[str]]:
-    if not drafts:
-        return {}
-    found: defaultdict[tuple[TableKey, str | None], dict[str, None]] = defaultdict(dict)
-    for oid, attnum, own, description in catalog.dependents(connection, list(drafts)):
-        draft = drafts[oid]
-        if attnum in draft.names:
-            found[draft.key, draft.names[attnum]][description] = None
-        if not own:
-            found[draft.key, None][description] = None
-    return {place: tuple(sorted(descriptions)) for place, descriptions in sorted(found.items(), key=_order)}
-
-
-def _order(item: tuple[tuple[TableKey, str | None], Any]) -> tuple[tuple[str, str], str]:
-    (key, column), _ = item
-    return (key.sort_key, column or "")

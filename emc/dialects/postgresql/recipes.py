@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,10 +19,10 @@ from sqlalchemy.schema import (
     SetTableComment,
 )
 
-from emc.dialects.postgresql import probes
+from emc.dialects.postgresql import domains, pieces, probes
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.kinship import columns_of_enum, incoming_keys, outgoing_keys
-from emc.dialects.postgresql.limits import is_free, rewrites
+from emc.dialects.postgresql.limits import can_wait_for_its_default, rewrites
 from emc.dialects.postgresql.naming import identifier, literal, qualified, shorten
 from emc.dialects.postgresql.rendering import (
     alter,
@@ -33,6 +34,7 @@ from emc.dialects.postgresql.rendering import (
     rendered,
     validate,
 )
+from emc.dialects.postgresql.types import is_kept
 from emc.names import EMC_PREFIX, ElementKind, TableKey
 from emc.operations import DROPPED_TYPES, bare_table, table_of
 from emc.steps import Hazard, Probe, Step, Transaction
@@ -41,9 +43,9 @@ from emc.steps import Hazard, Probe, Step, Transaction
 
 
 def create_table(ground: Ground) -> Step:
-    """The table, its indexes and comments; its types are there, since each is an operation of its own."""
+    """The table with its domains, indexes and comments; enumerated types are there, each an operation of its own."""
     table = table_of(ground.directive)
-    statements = [*_sequences(table.columns), compiled(CreateTable(table))]
+    statements = [*domains.made(ground), *_sequences(table.columns), compiled(CreateTable(table))]
     # Not by way of Alembic, which would fire the events that create types once more.
     statements += [compiled(CreateIndex(index)) for index in sorted(table.indexes, key=lambda i: str(i.name))]
     if table.comment is not None:
@@ -56,15 +58,32 @@ def create_table(ground: Ground) -> Step:
 
 def drop_table(ground: Ground) -> Step:
     """The foreign keys that tie it to tables which stay or go after it, then the table; never CASCADE."""
-    statements = [drop_constraint(key, name) for key, name in incoming_keys(ground)]
-    statements += [drop_constraint(ground.key, name) for name in outgoing_keys(ground)]
-    statements.append(compiled(DropTable(bare_table(ground.key))))
-    return ground.step(
-        [*statements, *_types_dropped(ground)],
+    keys = [*incoming_keys(ground), *((ground.key, name) for name in outgoing_keys(ground))]
+    return _dropped(
+        ground,
+        keys,
+        [compiled(DropTable(bare_table(ground.key)))],
         _with_types_gone(ground, probes.table_gone(ground.key)),
-        Hazard.EXCLUSIVE_LOCK,
-        Hazard.LOSES_DATA,
     )
+
+
+def _dropped(
+    ground: Ground, keys: Sequence[tuple[TableKey, str]], statements: Sequence[str], probe: Probe
+) -> Step:
+    """What goes, and the foreign keys *keys* before it.
+
+    All in the transaction of the gate's proof where the table is small. A big one goes in pieces: each foreign key by
+    itself, so that the tables at its ends are not locked together with the drop, and the plain indexes beside whoever
+    is still at work. A unique index stays to the last: should the old release come back before the end, it upserts on
+    it. (The file of an index costs nobody time under the lock: PostgreSQL removes it when the lock is gone,
+    ``smgrDoPendingDeletes`` in ``CommitTransaction``.)
+    """
+    steps = pieces.beforehand(ground, keys) if ground.is_big else ()
+    first = [] if steps else [drop_constraint(key, name) for key, name in keys]
+    step = ground.step(
+        [*first, *statements, *_types_dropped(ground)], probe, Hazard.EXCLUSIVE_LOCK, Hazard.LOSES_DATA
+    )
+    return dataclasses.replace(step, beforehand=steps)
 
 
 def _types_dropped(ground: Ground) -> list[str]:
@@ -95,11 +114,11 @@ def add_column(ground: Ground) -> Step:
     the column first and its default then, so that only rows to come have it.
     """
     column = bare_column(ground.directive.column, ground.key)
-    statements = list(_sequences([column]))
+    statements = [*domains.made(ground), *_sequences([column])]
     hazards = [Hazard.EXCLUSIVE_LOCK]
     later: list[str] = []
     if rewrites(column):
-        if ground.is_big and column.nullable and column.computed is None and column.identity is None:
+        if ground.is_big and can_wait_for_its_default(column):
             set_default = ops.AlterColumnOp(
                 ground.key.name,
                 column.name,
@@ -129,21 +148,15 @@ def add_column(ground: Ground) -> Step:
 
 
 def drop_column(ground: Ground) -> Step:
-    """Its foreign keys, then the column.
-
-    All in the transaction of the gate's proof. Its indexes go with it: they cannot be dropped concurrently inside a
-    transaction, and the proof counts for more than the moment in which their files are unlinked.
-    """
+    """Its foreign keys, then the column, with whatever index or constraint is left on it."""
     directive = ground.directive
-    statements = [
-        drop_constraint(ground.key, name) for name in outgoing_keys(ground, str(directive.column_name))
-    ]
-    plain = ops.DropColumnOp(ground.key.name, directive.column_name, schema=ground.key.schema)
-    return ground.step(
-        [*statements, *rendered(plain), *_types_dropped(ground)],
-        _with_types_gone(ground, probes.column_gone(ground.key, directive.column_name)),
-        Hazard.EXCLUSIVE_LOCK,
-        Hazard.LOSES_DATA,
+    name = str(directive.column_name)
+    plain = ops.DropColumnOp(ground.key.name, name, schema=ground.key.schema)
+    return _dropped(
+        ground,
+        [(ground.key, one) for one in outgoing_keys(ground, name)],
+        rendered(plain),
+        _with_types_gone(ground, probes.column_gone(ground.key, name)),
     )
 
 
@@ -185,12 +198,11 @@ def alter_column_type(ground: Ground) -> Step:
     """In place; whether that copies every row depends on the two types."""
     directive = ground.directive
     name, type_ = directive.column_name, directive.modify_type
-    live = ground.live.column(ground.key, name)
     hazards = [Hazard.EXCLUSIVE_LOCK]
-    if live is None or not is_free(live["type"], type_):
+    if not is_kept(ground):
         hazards.append(Hazard.REWRITES_TABLE)
     return ground.step(
-        [alter_type(ground.key, name, type_, directive.kw.get("postgresql_using"))],
+        [*domains.made(ground), alter_type(ground.key, name, type_, directive.kw.get("postgresql_using"))],
         probes.column(ground.key, name, "has the type of the models", probes.has_type(type_)),
         *hazards,
     )
@@ -239,11 +251,13 @@ def set_comment(ground: Ground) -> Step:
 
 
 def _sequences(columns: Any) -> Iterator[str]:
+    found: dict[str, None] = {}
     for column in columns:
         for default in (column.default, getattr(column.server_default, "arg", None)):
             sequence = getattr(default, "sequence", default)
             if isinstance(sequence, SequenceDefault):
-                yield compiled(CreateSequence(sequence, if_not_exists=True))
+                found[compiled(CreateSequence(sequence, if_not_exists=True))] = None
+    yield from found
 
 
 # -- enumerated types -----------------------------------------------------------------------------------------------

@@ -69,9 +69,12 @@ def bare_column(column: Column[Any], key: TableKey) -> Column[Any]:
     return alone
 
 
-def alter(key: TableKey, clause: str) -> str:
-    """An ALTER TABLE that neither Alembic nor SQLAlchemy can write."""
-    return f"ALTER TABLE {table_name(key)} {clause}"
+def alter(key: TableKey, clause: str, *, only: bool = False) -> str:
+    """An ALTER TABLE that neither Alembic nor SQLAlchemy can write.
+
+    :param only: leave its partitions as they are.
+    """
+    return f"ALTER TABLE {'ONLY ' if only else ''}{table_name(key)} {clause}"
 
 
 def validate(key: TableKey, name: str) -> Patient:

@@ -75,9 +75,9 @@ class SQLite(Dialect):
         """
         return planning.plan_steps(operations, live)
 
-    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Sequence[str]:
+    def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """See the base class."""
-        return sessions.missing_privileges(connection) if steps else ()
+        return dict.fromkeys(sessions.missing_privileges(connection) if steps else (), "")
 
     def row_id(self, table: Table) -> ColumnElement[Any] | None:
         """``rowid``, under the first of its names that no column takes; ``None`` for a table WITHOUT ROWID."""
