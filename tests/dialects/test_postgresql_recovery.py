@@ -311,6 +311,29 @@ def test_a_name_that_something_else_has_stops_the_run_before_it_begins(
     assert said in refusal.reason
 
 
+LONG = "ü" * 32
+"""Fits into the 63 characters that SQLAlchemy allows, and not into the server's 63 bytes."""
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        lambda: upgrade(sa.Column(LONG, sa.Integer)),
+        lambda: upgrade(beside=sa.Column(LONG, sa.Integer)),
+        lambda: upgrade(sa.Column("mood", sa.Enum("glad", name=LONG))),
+        lambda: upgrade(sa.UniqueConstraint("name", name=LONG)),
+    ],
+    ids=["column", "column of a new table", "type", "unique"],
+)
+def test_a_name_that_the_server_would_cut_is_refused(
+    database: sa.Engine, models: Callable[[], Upgrade]
+) -> None:
+    """What was made under half a name would not be found again, and be made again for ever."""
+    with pytest.raises(PlanRefusedError) as caught:
+        emc.plan(models(), database)
+    assert "takes 64 bytes, of which PostgreSQL keeps 63" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("there", "made", "said"),
     [

@@ -1,4 +1,4 @@
-"""Does something else bear the name that an operation is about to give?
+"""Can an operation give the names that it is about to give, or does something else bear them?
 
 Tables, views, sequences and indexes share their names within a schema, constraints within a table, types within a
 schema with the tables. Two that have one name and are not the same are shown both, before anything is done.
@@ -14,6 +14,7 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 
 from emc.dialects.postgresql.ground import Ground
+from emc.dialects.postgresql.naming import MAX_BYTES
 from emc.dialects.postgresql.rendering import constraint_of, final_name, rendered
 from emc.errors import Refusal
 from emc.names import ElementKind, TableKey
@@ -24,7 +25,14 @@ _INDEXED = (UniqueConstraint, PrimaryKeyConstraint, ExcludeConstraint)
 
 
 def refuse(ground: Ground) -> Refusal | None:
-    """Whose name it is that the operation is about to give; ``None`` where it is free."""
+    """Why the operation cannot give its names, or whose they are; ``None`` where they are free."""
+    for name in _names(ground):
+        if len(name.encode()) > MAX_BYTES:
+            return Refusal(
+                target=str(ground.operation.element),
+                reason=f"the name {name} takes {len(name.encode())} bytes, of which PostgreSQL keeps {MAX_BYTES}",
+                remedy="Give it a shorter name in the models; a letter that is not ASCII takes two bytes or more.",
+            )
     for kind, name in _given(ground):
         found = _bearer(ground, kind, name)
         if found is not None:
@@ -40,6 +48,18 @@ def refuse(ground: Ground) -> Refusal | None:
                 remedy="Give it another name in the models, or rename or remove by hand what has its name.",
             )
     return None
+
+
+def _names(ground: Ground) -> Iterator[str]:
+    """Every name that the operation gives, be it one that nothing else could have."""
+    directive: Any = ground.directive
+    if ground.operation.kind in (Kind.CREATE_TABLE, Kind.CREATE_ENUM):
+        yield ground.key.name
+    if isinstance(directive, ops.CreateTableOp):
+        yield from (column.name for column in table_of(directive).columns)
+    elif isinstance(directive, ops.AddColumnOp):
+        yield directive.column.name
+    yield from (name for _, name in _given(ground))
 
 
 def _given(ground: Ground) -> Iterator[tuple[ElementKind, str]]:
