@@ -151,7 +151,7 @@ class LockBudgetError(EmcError):
         self.attempts: int = attempts
         """How often it was tried."""
         self.blockers: tuple[Any, ...] = tuple(blockers)
-        """Who held the locks, as :class:`emc.dialects.base.Blocker`."""
+        """Who held the locks, as :class:`emc.dialects.answers.Blocker`."""
         super().__init__(message, remedy=remedy)
 
 

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from emc.cli.terminal import Terminal
 from emc.cli.wording import in_words
-from emc.dialects.base import Progress as Headway
+from emc.dialects.answers import Progress as Headway
 from emc.execute import StepEvent, described
 
 SILENCE = 30.0

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from emc.dialects import dialect_of
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.errors import (
     DatabaseUnavailableError,
     EmcError,

@@ -16,7 +16,8 @@ from emc.data.apply import Applied, RowError, apply
 from emc.data.pace import Pace
 from emc.data.values import BatchPolicy
 from emc.data.walk import Key, walk_of
-from emc.dialects.base import Dialect, Failure
+from emc.dialects.answers import Failure
+from emc.dialects.base import Dialect
 from emc.errors import DatabaseUnavailableError, LockBudgetError, PrivilegeError, StatementFailedError
 from emc.state.failures import FailedRow, clear_failures, failures, note_failure
 from emc.state.lease import Lease

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
-import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
@@ -30,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
+from emc.dialects.answers import Blocker, Failure, Progress
 from emc.dialects.scripting import Scripting
 from emc.errors import Refusal
 from emc.fit import Fit, fit, misfits
@@ -43,64 +42,6 @@ _T = TypeVar("_T")
 
 _SNAPSHOTS = 5
 """How many snapshots are taken for one question that others' DDL keeps from being answered."""
-
-
-class Failure(enum.Enum):
-    """What a failed statement means for whoever sent it."""
-
-    LOCKED = "locked"
-    """A lock was not to be had in time, or a deadlock was resolved at our cost: try again later."""
-    DISCONNECTED = "disconnected"
-    """The connection is gone and the outcome unknown: look, then decide."""
-    FORBIDDEN = "forbidden"
-    """A privilege is missing."""
-    INTEGRITY = "integrity"
-    """The data does not allow it."""
-    UNSUPPORTED = "unsupported"
-    """The server cannot do it this way, and did nothing: there may be another way."""
-    OTHER = "other"
-    """Anything else: not worth trying again."""
-
-
-@dataclass(frozen=True)
-class Blocker:
-    """A session that holds what we wait for."""
-
-    session: str
-    """Process or thread id, as the operator would give it to the server's kill command."""
-    user: str
-    seconds: float | None
-    """Age of its transaction; ``None`` where the server does not tell us."""
-    query: str
-    """The first 100 characters of its query."""
-    sure: bool = True
-    """Whether it is known to be in the way; otherwise the database does not tell, and it may be."""
-    kind: str = "session"
-    """What it is: a session, or something else that holds locks."""
-    idle: bool = False
-    """Whether nothing has been asked of it since its last query ended, while its transaction stays open."""
-    ends: str = ""
-    """The statement that ends it; or, behind ``--``, why none should."""
-    reveal: str = ""
-    """The statement with which the server would tell us more of it."""
-    gives_way: float | None = None
-    """Seconds for which one has to wait for it until the server makes it give way; ``None``: it does not."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a server is with a statement that takes long."""
-
-    doing: str
-    """What it does, in its own words where it has some: ``building index: scanning table``."""
-    done: int | None = None
-    """How much of it is done; ``None`` where the server does not tell."""
-    total: int = 0
-    """How much there is to do; 0 where the server does not tell."""
-    unit: str = ""
-    """What ``done`` and ``total`` count: blocks, rows, transactions."""
-    waits_for: tuple[Blocker, ...] = ()
-    """The sessions that have to end, or to give up a lock, before it goes on."""
 
 
 class CannotSpellError(Exception):

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from emc.dialects.base import Dialect, Failure
+from emc.dialects.answers import Failure
+from emc.dialects.base import Dialect
 from emc.errors import EmcError, LeaseLostError
 from emc.execute.events import StepEvent, StepState
 from emc.execute.guard import refuse_subtractive

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Blocker, Dialect
+from emc.dialects.answers import Blocker
+from emc.dialects.base import Dialect
 from emc.names import TableKey
 from emc.steps import Step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from emc.dialects.base import Blocker, Progress
+from emc.dialects.answers import Blocker, Progress
 from emc.steps import Step
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Blocker, Failure
+from emc.dialects.answers import Blocker, Failure
 from emc.errors import (
     DatabaseUnavailableError,
     EmcError,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from emc.dialects.base import Blocker
+from emc.dialects.answers import Blocker
 from emc.errors import EmcError
 from emc.steps import Step
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Blocker, Dialect, Failure
+from emc.dialects.answers import Blocker, Failure
+from emc.dialects.base import Dialect
 from emc.execute.blockers import in_the_way
 from emc.execute.events import StepEvent, StepState
 from emc.execute.messages import budget_spent, first_line, unreachable

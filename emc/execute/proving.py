@@ -18,7 +18,8 @@ from emc.claims import Claim, Proof
 from emc.data.pace import Pace
 from emc.data.values import BatchPolicy
 from emc.data.walk import Key, way_of
-from emc.dialects.base import Dialect, Failure
+from emc.dialects.answers import Failure
+from emc.dialects.base import Dialect
 from emc.execute.retry import RetryPolicy
 from emc.steps import LockPolicy, Transaction
 

@@ -21,7 +21,8 @@ from typing import Any, Final, Self
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from emc.dialects.base import Dialect, Failure
+from emc.dialects.answers import Failure
+from emc.dialects.base import Dialect
 from emc.errors import EmcError, LeaseHeldError, LeaseLostError
 from emc.state.runner import Runner
 from emc.state.tables import LEASE, ensure, exists

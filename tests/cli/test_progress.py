@@ -13,7 +13,7 @@ from emc.cli.bars import SILENCE, Statement
 from emc.cli.migrating import Lines
 from emc.cli.terminal import Terminal
 from emc.data import ProgressEvent
-from emc.dialects.base import Blocker, Progress
+from emc.dialects.answers import Blocker, Progress
 from emc.execute import StepEvent, StepState
 from tests.cli.conftest import Project
 from tests.execute.course import step

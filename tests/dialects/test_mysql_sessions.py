@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.mysql import MariaDB, MySQL, sessions
 from emc.dialects.mysql.flavour import MARIADB, MYSQL
 from emc.errors import ConfigurationError

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.postgresql import PostgreSQL, sessions
 from emc.errors import ConfigurationError
 from emc.names import Element, ElementKind, TableKey

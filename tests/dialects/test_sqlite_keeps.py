@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.sqlite.catalog import LEFTOVER, ONLY_COPY
 from emc.errors import PlanRefusedError
 from emc.names import TableKey

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.errors import EmcError
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation

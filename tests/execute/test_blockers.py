@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from emc.dialects.base import Blocker
+from emc.dialects.answers import Blocker
 from emc.dialects.postgresql import PostgreSQL
 from emc.errors import LockBudgetError
 from emc.execute import described

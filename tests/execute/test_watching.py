@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Connection, create_engine, text
 
-from emc.dialects.base import Progress
+from emc.dialects.answers import Progress
 from emc.dialects.postgresql.progress import VALIDATING
 from emc.errors import StatementFailedError
 from emc.execute import RetryPolicy, StepEvent, StepState, run_unit

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.errors import Refusal, StatementFailedError
 from emc.execute import SubtractiveStatementError
 from emc.operations import Kind

@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
-from emc.dialects.base import Blocker, Dialect, Failure
+from emc.dialects.answers import Blocker, Failure
+from emc.dialects.base import Dialect
 from emc.dialects.mysql import (
     blockers,
     catalog,

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Blocker, Failure
+from emc.dialects.answers import Blocker, Failure
 from emc.dialects.mysql import sessions
 from emc.dialects.mysql.failures import failure
 from emc.dialects.mysql.flavour import Flavour

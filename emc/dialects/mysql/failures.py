@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 
 _CODES = {
     Failure.LOCKED: (

@@ -31,7 +31,7 @@ from emc.claims import (
     Guarding,
     table_element,
 )
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.mysql import failures, key_guards
 from emc.dialects.mysql.conditions import (
     listed,

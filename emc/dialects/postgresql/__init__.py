@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from emc.claims import Claim, Guarding
-from emc.dialects.base import Blocker, Dialect, Failure, Progress
+from emc.dialects.answers import Blocker, Failure, Progress
+from emc.dialects.base import Dialect
 from emc.dialects.postgresql import (
     blockers,
     constraints,

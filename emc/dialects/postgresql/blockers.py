@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from emc.dialects.base import Blocker
+from emc.dialects.answers import Blocker
 from emc.dialects.postgresql.naming import literal, table_name
 from emc.names import TableKey
 

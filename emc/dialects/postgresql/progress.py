@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from emc.dialects.base import Blocker, Progress
+from emc.dialects.answers import Blocker, Progress
 from emc.dialects.postgresql.naming import table_name
 from emc.names import TableKey
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.postgresql import pooling
 from emc.errors import ConfigurationError
 from emc.steps import LockPolicy, Transaction

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column
 from sqlalchemy.exc import DBAPIError
 
-from emc.dialects.base import Dialect, Failure
+from emc.dialects.answers import Failure
+from emc.dialects.base import Dialect
 from emc.dialects.sqlite import catalog, planning, sessions
 from emc.errors import Refusal
 from emc.names import TableKey

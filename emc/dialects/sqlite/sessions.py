@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from emc.dialects.base import Failure
+from emc.dialects.answers import Failure
 from emc.dialects.sqlite.edits import literal, quoted
 from emc.errors import EmcError
 from emc.steps import Transaction
