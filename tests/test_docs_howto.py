@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import INT4RANGE, ExcludeConstraint
 import emc
 from emc.errors import ExitCode
 from emc.gates import _OWN, _REPLACED
+from emc.gates.dependents import NothingHangs
 from emc.gates.people import ExpandDone, OldCodeGone
 from emc.operations import Kind
 from emc.state.tables import METADATA
@@ -184,6 +185,9 @@ SHUT = """
     CREATE TABLE tasks (id SERIAL PRIMARY KEY, state state);
     INSERT INTO tasks (state) VALUES ('archived'), ('archived'), ('open');
     CREATE TABLE late (id SERIAL PRIMARY KEY);
+    CREATE VIEW active_users AS SELECT id, nickname FROM users;
+    CREATE FUNCTION report(integer) RETURNS bigint LANGUAGE plpgsql AS
+        'BEGIN RETURN (SELECT sum(old_total) FROM orders WHERE user_id = $1); END';
 """
 
 
@@ -293,7 +297,7 @@ def test_pipeline(module: ModuleType, tmp_path: Path) -> None:
 def gate_kinds() -> set[str]:
     """The first halves of the names of all gates."""
     made = {gate for gates in (*_OWN.values(), *_REPLACED.values()) for gate in gates}
-    return {gate.kind for gate in (*made, ExpandDone, OldCodeGone)}  # type: ignore[attr-defined]
+    return {gate.kind for gate in (*made, ExpandDone, OldCodeGone, NothingHangs)}  # type: ignore[attr-defined]
 
 
 def test_gates_and_kinds_are_documented() -> None:
