@@ -45,7 +45,7 @@ BEGIN
     SELECT string_agg(CAST(c.relname AS text), ', ') INTO locked
       FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
      WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.granted
-       AND c.relnamespace = CAST('public' AS regnamespace);
+       AND c.relnamespace = CAST('public' AS regnamespace) AND c.relkind = 'r';
     IF locked IS NOT NULL THEN RAISE NOTICE '{NOTICE}%%', locked; END IF;
 END $$;
 CREATE EVENT TRIGGER benchmark_locks ON ddl_command_end EXECUTE FUNCTION benchmark_locks();
@@ -173,8 +173,9 @@ class Waiter:
         self._asked: Future[float] | None = None
 
     def ask(self, table: str) -> None:
-        """Ask for *table*, which is locked."""
-        self._asked = self._pool.submit(self._wait, table)
+        """Ask for *table*, which is locked, unless it waits already."""
+        if self._asked is None:
+            self._asked = self._pool.submit(self._wait, table)
 
     def _wait(self, table: str) -> float:
         with suppress(sa.exc.ProgrammingError):  # It is gone.
@@ -228,7 +229,10 @@ class Watch:
         connection.add_notice_handler(self._notice)
 
     def _notice(self, diagnostic: Any) -> None:
-        self.told = self.told or diagnostic.message_primary.startswith(NOTICE)
+        if diagnostic.message_primary.startswith(NOTICE):
+            self.told = True
+            # The server says so while it is at it, and answers only when it has unlinked what it dropped.
+            self.waiter.ask(diagnostic.message_primary.removeprefix(NOTICE).split(", ")[0])
 
     def _before(
         self, _connection: Any, _cursor: Any, _sql: str, _parameters: Any, context: Any, _: bool
