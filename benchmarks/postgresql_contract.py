@@ -40,13 +40,14 @@ GOAL = 2
 NOTICE = "benchmark: somebody is locked out of "
 EVENT_TRIGGER = f"""
 CREATE FUNCTION benchmark_locks() RETURNS event_trigger LANGUAGE plpgsql AS $$
-DECLARE locked text;
+DECLARE is_locked boolean; locked text;
 BEGIN
-    SELECT string_agg(CAST(c.relname AS text), ', ') INTO locked
+    SELECT count(*) > 0, coalesce(min(CAST(c.relname AS text)) FILTER (WHERE c.relkind = 'r'), '')
+      INTO is_locked, locked
       FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
      WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.granted
-       AND c.relnamespace = CAST('public' AS regnamespace) AND c.relkind = 'r';
-    IF locked IS NOT NULL THEN RAISE NOTICE '{NOTICE}%%', locked; END IF;
+       AND c.relnamespace = CAST('public' AS regnamespace);
+    IF is_locked THEN RAISE NOTICE '{NOTICE}%%', locked; END IF;
 END $$;
 CREATE EVENT TRIGGER benchmark_locks ON ddl_command_end EXECUTE FUNCTION benchmark_locks();
 """
@@ -232,11 +233,15 @@ class Watch:
         if diagnostic.message_primary.startswith(NOTICE):
             self.told = True
             # The server says so while it is at it, and answers only when it has unlinked what it dropped.
-            self.waiter.ask(diagnostic.message_primary.removeprefix(NOTICE).split(", ")[0])
+            # Where only an index is locked, nobody can ask for it, and that answer has to do.
+            if table := diagnostic.message_primary.removeprefix(NOTICE):
+                self.waiter.ask(table)
 
     def _before(
         self, _connection: Any, _cursor: Any, _sql: str, _parameters: Any, context: Any, _: bool
     ) -> None:
+        if self.since is None:
+            self.waiter.got()  # Of a statement that failed once it had its lock.
         context.emc_begun, self.told = time.perf_counter(), False
 
     def _after(

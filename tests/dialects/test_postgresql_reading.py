@@ -317,7 +317,8 @@ def test_queries_do_not_grow_with_tables(server: sa.Engine) -> None:
             assert len(spelled) == 3 * count
         counts.append((len(reading), len(spelling)))
     assert counts[0] == counts[1]
-    assert counts[1][0] <= 13  # SQLAlchemy 2.0 asks for the enums once more than 2.1 does.
+    # SQLAlchemy 2.0 asks for the enums once more than 2.1 does.
+    assert counts[1][0] <= (13 if sa.__version__.startswith("2.0.") else 12)
 
 
 def test_what_emc_leaves_alone_only_takes_names(server: sa.Engine) -> None:
