@@ -72,7 +72,7 @@ def has_mysql_headers() -> bool:
 def run_tests(session: nox.Session, *options: str) -> None:
     """Run the suite on every core, with *options* and the arguments of the command line."""
     workers = str(os.cpu_count() or 1)
-    session.run("pytest", "-n", workers, "-m", "not jupyterhub", *options, *session.posargs)
+    session.run("pytest", "-n", workers, "-m", "not jupyterhub", "--durations=30", *options, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -87,8 +87,18 @@ def tests_sqlalchemy20(session: nox.Session) -> None:
     """Run the tests with the oldest series of SQLAlchemy and Alembic that are allowed."""
     install_for_tests(session)
     session.install("sqlalchemy==2.0.*", "alembic==1.18.*")
-    # Runs that are killed show what servers keep, whichever SQLAlchemy spoke to them, and take minutes.
-    slow = ["tests/lifecycle/test_interruptions.py", "tests/data/test_kill.py"]
+    # These show what servers keep and let through, whichever SQLAlchemy spoke to them, and take minutes.
+    slow = [
+        "tests/alembic/test_running_crashes.py",
+        "tests/data/test_kill.py",
+        "tests/dialects/test_postgresql_poolers.py",
+        "tests/execute",
+        "tests/lifecycle/test_interruptions.py",
+        "tests/lifecycle/test_two_runners.py",
+        "tests/sync/test_no_drift.py",
+        "tests/test_docs_howto.py",
+        "tests/testing",
+    ]
     run_tests(session, *(f"--ignore={path}" for path in slow))
 
 
@@ -162,8 +172,16 @@ def jupyterhub(session: nox.Session) -> None:
 def interruptions(session: nox.Session) -> None:
     """Kill and cut off runs at every moment there is, on every database: an hour or more."""
     install_for_tests(session)
-    every = {"EMC_ALL_MOMENTS": "1"}
-    session.run("pytest", "tests/lifecycle/test_interruptions.py", *session.posargs, env=every)
+    every = {"EMC_ALL_MOMENTS": "1", "EMC_KILLS": "50"}
+    files = ("tests/lifecycle/test_interruptions.py", "tests/data/test_kill.py")
+    session.run("pytest", *files, *session.posargs, env=every)
+
+
+@nox.session(python=PYTHON)
+def drift(session: nox.Session) -> None:
+    """Copy 200,000 rows while six writers go on, on every database, and look for a row out of step."""
+    install_for_tests(session)
+    session.run("pytest", "tests/sync/test_no_drift.py", *session.posargs, env={"EMC_DRIFT_ROWS": "200000"})
 
 
 @nox.session(python=PYTHON)

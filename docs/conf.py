@@ -15,7 +15,7 @@ html_title = f"emc {release}"
 nitpicky = True
 # Their documentation is elsewhere, and a build must not need the network.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(alembic|click|collections|datetime|sqlalchemy|typing)\..*"),
+    (r"py:.*", r"(alembic|click|collections|contextlib|datetime|pathlib|sqlalchemy|typing|unittest)\..*"),
 ]
 
 nitpick_ignore = [
@@ -32,6 +32,8 @@ nitpick_ignore = [
     ("py:func", "emc.state.encoding.encode"),
     ("py:func", "record"),
     ("py:class", "MetaData"),
+    ("py:class", "Rows"),
+    ("py:class", "URL"),
 ]
 
 autodoc_member_order = "bysource"

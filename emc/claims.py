@@ -16,6 +16,7 @@ from emc.names import Element, ElementKind, TableKey
 from emc.operations import Operation, OwnOp
 from emc.phases import Phase
 from emc.steps import Step
+from emc.sync import Sync
 
 GUARD = "guard"
 """The kind of an operation that puts guards in place. It is no :class:`~emc.operations.Kind`: no plan holds it."""
@@ -43,6 +44,8 @@ class Claim:
     overwriting_is_harmless: bool = False
     """Whether no row gets in the way because a foreign key's action puts NULL or another value in the place of a
     value (MySQL: such a write fires no trigger)."""
+    kept_by: Sync | None = None
+    """What keeps it true already, as long as it stands as it should: no guard is needed besides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,8 @@ class Guarding:
     away."""
     confirming: frozenset[str] = frozenset()
     """Those of the statements of ``drop`` that fail when a guard is not in place."""
+    lifting: tuple[str, ...] = ()
+    """Those of them that take guards away, where a script has to know."""
 
 
 class CannotGuardError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,6 +108,10 @@ class PlanRefusedError(EmcError):
         )
 
 
+class CannotUndoError(EmcError):
+    """The upgrade cannot be taken back; nothing was changed."""
+
+
 class UnknownOperationError(EmcError):
     """``--only`` or ``--override`` names nothing that the plan holds."""
 
@@ -116,12 +120,20 @@ class UnknownOperationError(EmcError):
         super().__init__(message, remedy=remedy)
 
 
+class NothingRunningError(EmcError):
+    """No emc migrate or emc undo is at work on this database, or none that could be asked for anything."""
+
+
 class StatementFailedError(EmcError):
     """The database refused a statement of a step."""
 
-    def __init__(self, message: str, *, step: str, statement: str, remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, step: str, statement: str, remedy: str | None = None, violated: bool = False
+    ) -> None:
         self.step: str = step
         self.statement: str = statement
+        self.violated: bool = violated
+        """Whether rows are in the way of a constraint that the statement puts in force."""
         super().__init__(message, remedy=remedy)
 
 
@@ -170,3 +182,23 @@ class LeaseHeldError(_LeaseError):
 
 class LeaseLostError(_LeaseError):
     """Another emc has taken over this run, so this one stopped; nothing was committed after that."""
+
+
+class ConversionError(EmcError):
+    """A function of a data migration failed on a row that the application loads or saves."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        work: str,
+        table: str,
+        key: Mapping[str, Any],
+        remedy: str | None = None,
+    ) -> None:
+        self.work: str = work
+        """The name of the data migration."""
+        self.table: str = table
+        self.key: Mapping[str, Any] = key
+        """The key of the row, by column."""
+        super().__init__(message, remedy=remedy)

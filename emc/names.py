@@ -101,6 +101,17 @@ def split_dotted(name: str) -> tuple[str, ...]:
         position += 1
 
 
+def mapped_class(key: TableKey) -> str:
+    """A guess at the mapped class of a table, for lines to paste."""
+    return "".join(word.title() for word in key.name.removesuffix("s").split("_"))
+
+
+def attribute(key: TableKey, column: str) -> str:
+    """A guess at the mapped attribute of a column, for lines to paste."""
+    return f"{mapped_class(key)}.{dotted(column)}"
+
+
 def is_own(name: str | None) -> bool:
     """Whether *name* belongs to emc itself."""
-    return name is not None and name.startswith(EMC_PREFIX)
+    # PostgreSQL's triggers fire in the order of their names: a tilde comes last.
+    return name is not None and name.removeprefix("~").startswith(EMC_PREFIX)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.operations import ops
@@ -152,6 +153,17 @@ class Operation:
     plain."""
     allowed: str | None = None
     """The reason why a person lets it keep others waiting for as long as it takes; ``None``: nobody does."""
+    at_once: bool = False
+    """Whether writers may be kept out for it, if that takes but a moment or is allowed: it was tried beside them, and
+    rows came in its way."""
+    remembers: Mapping[str, Any] = field(default_factory=dict)
+    """How the element is before the operation, for the ledger: what the way back needs; see
+    :mod:`emc.changes.remembering`."""
+    undoes: str | None = None
+    """Of an operation of undo: the id of the one of expand that it takes back."""
+    together: str | None = None
+    """Operations of a phase that bear the same mark follow each other and run in one unit, or none of them does: while
+    the one is done and the other is not, writes would fail or get lost."""
 
     @property
     def id(self) -> str:
@@ -195,6 +207,9 @@ class Kind:
     ADD_EXCLUSION = "add-exclusion"
     DROP_EXCLUSION = "drop-exclusion"
     REPLACE_CONSTRAINT = "replace-constraint"
+    INSTALL_SYNC = "install-sync"
+    """``SyncOp``: what keeps the columns of two releases in step."""
+    DROP_SYNC = "drop-sync"
 
 
 SUBTRACTIVE = frozenset(
@@ -209,6 +224,7 @@ SUBTRACTIVE = frozenset(
         Kind.DROP_ENUM,
         Kind.DROP_DEFAULT,
         Kind.REPLACE_INDEX,
+        Kind.DROP_SYNC,
     }
 )
 """Kinds that never run in expand, whatever their content: the executor refuses to send them there."""

@@ -18,3 +18,9 @@ class Phase(enum.StrEnum):
     """Old and new code run side by side: data moves in small batches."""
     CONTRACT = "contract"
     """The old release is gone: subtractive operations, each behind its own gates."""
+    UNDO = "undo"
+    """The way back, in the place of contract: the new release is gone, and what expand did for it is taken back."""
+
+
+FORWARD = (Phase.EXPAND, Phase.MIGRATE, Phase.CONTRACT)
+"""The phases of a plan."""

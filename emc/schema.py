@@ -64,6 +64,9 @@ class LiveTable:
     A column's entry holds what its reflected dictionary leaves out (collation, identity, generation expression)."""
     unfinished: frozenset[str] = frozenset()
     """Names of INVALID indexes and NOT VALID constraints: left out above, since they prove nothing."""
+    enforcing: frozenset[str] = frozenset()
+    """Names of unique indexes among the unfinished that refuse duplicates all the same: of new rows, and of a row that
+    has one already when it is written to (PostgreSQL)."""
     implied: Mapping[str, ReflectedIndex] = field(default_factory=dict)
     """Indexes that the database made by itself, by the name of the foreign key that asked for them (MySQL). They are no
     part of what models say, and appear nowhere else as long as their foreign key stands; they stay when it goes."""
@@ -73,6 +76,12 @@ class LiveTable:
     guards: Mapping[str, str] = field(default_factory=dict)
     """What emc itself put in the way of new rows (names with :data:`emc.names.GUARD_PREFIX`): name → definition, as
     the server shows it. They are no part of the user's schema and appear nowhere above."""
+    syncs: Mapping[str, str] = field(default_factory=dict)
+    """What emc put there to keep columns in step (names with :data:`emc.sync.SYNC_PREFIX`): name → definition, as the
+    server shows it, whether it is in force included. They appear nowhere above."""
+    rewriters: frozenset[str] = frozenset()
+    """Users' own triggers that may change a row of an UPDATE before it is stored, so that columns get other values that
+    the statement does not name (PostgreSQL)."""
     row_estimate: int | None = None
     """How many rows the database believes the table to have; ``None`` where it cannot tell without counting."""
     size_bytes: int | None = None

@@ -24,6 +24,22 @@ KINDS: Final = {
 }
 """The kinds of database, and the fixture of each."""
 
+ALIKE: Final = (
+    "alembic",
+    "cli",
+    "commands",
+    "data",
+    "orm",
+    "planning",
+    "state",
+    "test_docs_howto.py",
+    "testing",
+    "lifecycle/test_interruptions.py",
+    "lifecycle/test_two_runners.py",
+)
+"""Tests that ``--all-servers`` leaves out: what they show does not depend on the version of PostgreSQL, and takes long.
+``--kinds postgresql18`` runs them there, too."""
+
 USUAL: Final = "sqlite,postgresql,mariadb"
 """What tests that know no kind run on when nothing else is said."""
 
@@ -43,7 +59,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     by_hand = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "database_url" in metafunc.fixturenames and not any("database_url" in names for names in by_hand):
         kinds = list(metafunc.config.getoption("--kinds"))
-        if metafunc.config.getoption("--all-servers") and "postgresql18" not in kinds:
+        path = metafunc.definition.path.relative_to(Path(__file__).parent)
+        alike = any(path.is_relative_to(one) for one in ALIKE)
+        if metafunc.config.getoption("--all-servers") and "postgresql18" not in kinds and not alike:
             kinds.append("postgresql18")
         metafunc.parametrize("database_url", kinds, indirect=True)
 
@@ -120,6 +138,18 @@ def mariadb_url(mariadb_server: MariaDBServer) -> Iterator[str]:
     """A fresh MariaDB database, by PyMySQL."""
     with mariadb_server.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def emc_postgresql_server(pg_server: PostgresServer) -> PostgresServer:
+    """The fixtures of emc's own plugin share our servers."""
+    return pg_server
+
+
+@pytest.fixture(scope="session")
+def emc_mariadb_server(mariadb_server: MariaDBServer) -> MariaDBServer:
+    """As above."""
+    return mariadb_server
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 A Python block is run in one module per document, in an empty directory; a text block right behind it is what it
 prints. One with a ``:caption:`` is a file of that name instead, like a block of any other language with one. Where a
-document writes a ``pyproject.toml`` its console blocks are run too: every ``emc …`` and ``python …``, with the output
-and the ``[exit code …]`` that are shown.
+document writes a ``pyproject.toml`` its console blocks are run too: every ``alembic …``,
+``emc …`` and ``python …``, with the output and the ``[exit code …]`` that are shown.
 
 ``python -m tests.snippets FILE…`` runs documents, and writes down what their commands answer.
 """
@@ -38,6 +38,7 @@ _CAPTION = re.compile(r":caption: (\S+)$", re.MULTILINE)
 _EXIT_CODE = re.compile(r"\[exit code (\d+)\]")
 _CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?"), "TIME"),
+    (re.compile(r"\d+\.\d+s\b( \(\d+:\d\d:\d\d\))?"), "DURATION"),  # pytest's
     (re.compile(r"\d+(\.\d+)? (ms|s|seconds?)\b"), "DURATION"),
     (re.compile(r"\d+:\d\d:\d\d"), "DURATION"),
     (re.compile(r"\b[\w.-]+@[\w.-]+:\d+"), "RUNNER"),
@@ -106,7 +107,7 @@ def commands(code: str) -> Iterator[Command]:
 
 def is_run(command: Command) -> bool:
     """Whether a command is run; one that installs something, for instance, is not."""
-    return command.words.split()[0] in ("emc", "python")
+    return command.words.split()[0] in ("alembic", "emc", "python")
 
 
 Ran = subprocess.CompletedProcess[str]
@@ -153,7 +154,7 @@ class Reader:
 
     def _run(self, command: Command) -> Ran:
         program, *arguments = command.words.split()
-        given = ["-m", "emc", *arguments] if program == "emc" else arguments
+        given = arguments if program == "python" else ["-m", program, *arguments]
         return subprocess.run(
             [sys.executable, *given],
             cwd=self.directory,

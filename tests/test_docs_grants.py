@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import pymysql
 import pytest
 from sqlalchemy import (
     CheckConstraint,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    column,
     create_engine,
     event,
     make_url,
@@ -81,6 +83,46 @@ def test_documented_grants_are_enough(documented: Engine, mariadb_url: str) -> N
     assert emc.migrate(upgrade, documented).exit_code is ExitCode.DONE
     assert emc.contract(upgrade, documented, old_code_gone=True).exit_code is ExitCode.DONE
     assert emc.plan(upgrade, documented).plan.is_empty
+
+
+def test_documented_grants_are_enough_to_go_back(documented: Engine, mariadb_url: str) -> None:
+    """The grants serve for undo too: triggers and guards come and go, data flows back, and rules are put back."""
+    execute(
+        mariadb_url,
+        "CREATE TABLE users (id INTEGER AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL, language VARCHAR(9))",
+        "INSERT INTO users (name, language) VALUES ('a', 'en'), ('b', 'de')",
+    )
+    metadata = MetaData()
+    users = Table(
+        "users",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("full_name", String(40), nullable=False),
+        Column("locale", String(9)),
+        Column("badge", String(9), index=True),
+    )
+    Table(
+        "orders", metadata, Column("id", Integer, primary_key=True), Column("user_id", ForeignKey("users.id"))
+    )
+    upgrade = emc.Upgrade(metadata, release="2")
+    upgrade.rename("users.name", to=users.c.full_name)
+    upgrade.data_migration(
+        users,
+        name="locales",
+        where=lambda t: t.c.locale.is_(None) & t.c.language.is_not(None),
+        values={"locale": column("language")},
+        undo={"language": column("locale")},
+    )
+    upgrade.retire("users.language", after=["locales"])
+    emc.expand(upgrade, documented)
+    assert emc.migrate(upgrade, documented).exit_code is ExitCode.DONE
+    execute(mariadb_url, "UPDATE users SET full_name = 'c', locale = 'it' WHERE id = 2")
+    assert emc.undo(upgrade, documented, new_code_gone=True).exit_code is ExitCode.DONE
+    with documented.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM users ORDER BY id").all()
+    assert [tuple(row) for row in rows] == [(1, "a", "en"), (2, "c", "it")]
+    with pytest.raises(pymysql.err.IntegrityError):
+        execute(mariadb_url, "INSERT INTO users (name) VALUES (NULL)")
 
 
 ROLES = {"shop_owner": "emc_documented_owner", "deploy": "emc_documented", "watch": "emc_documented_watch"}

@@ -3,6 +3,7 @@ import select
 import signal
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 import pymysql
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from emc.testing import MissingSoftwareError
 from tests.mariadb_server import (
     OLDEST,
     PLACES,
@@ -201,12 +203,12 @@ def test_account_of_one_database(mariadb_server: MariaDBServer) -> None:
 def test_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without MariaDB a test is skipped on a laptop and fails in CI, saying what was not found."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("tests.mariadb_server.PLACES", ())
+    monkeypatch.setattr("emc.testing.mariadb.PLACES", ())
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="mariadbd"):
+    with pytest.raises(MissingSoftwareError, match="mariadbd"):
         require()
     monkeypatch.delenv("CI")
-    with pytest.raises(pytest.skip.Exception, match="mariadbd"):
+    with pytest.raises(unittest.SkipTest, match="mariadbd"):
         require()
 
 
@@ -214,10 +216,10 @@ def test_missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without mysqlclient, likewise."""
     monkeypatch.setitem(sys.modules, "MySQLdb", None)
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="mysqlclient"):
+    with pytest.raises(MissingSoftwareError, match="mysqlclient"):
         spelled("mariadb+pymysql://", "mariadb+mysqldb")
     monkeypatch.delenv("CI")
-    with pytest.raises(pytest.skip.Exception, match="mysqlclient"):
+    with pytest.raises(unittest.SkipTest, match="mysqlclient"):
         spelled("mariadb+pymysql://", "mysql+mysqldb")
 
 

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from emc.testing import MissingSoftwareError
 from tests.servers import EXPECTED, PostgresServer, ServerPool, installed, make_role, require
 
 
@@ -48,9 +50,19 @@ def test_default_version(pg_versions: tuple[int, ...]) -> None:
 
 def test_wheels_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no PostgreSQL, the servers of the wheels are found, and the default is 16."""
-    monkeypatch.setattr("tests.servers.SYSTEM", tmp_path)
+    monkeypatch.setattr("emc.testing.postgresql.SYSTEM", tmp_path)
     assert tuple(installed()) == (16, 18)
     assert require()[0] == 16
+
+
+def test_versions_of_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version from before 10, whose number has a dot, is passed over."""
+    for version in ("9.6", "17"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin/initdb").touch()
+    monkeypatch.setattr("emc.testing.postgresql.SYSTEM", tmp_path)
+    monkeypatch.setattr("emc.testing.postgresql.WHEELS", ())
+    assert installed() == {17: tmp_path / "17/bin"}
 
 
 @pytest.mark.pg_version(16)
@@ -221,10 +233,10 @@ def test_unknown_kind() -> None:
 def test_missing_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is not installed skips the test on a laptop and fails it in CI, saying which."""
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="PostgreSQL 9 is not installed"):
+    with pytest.raises(MissingSoftwareError, match="PostgreSQL 9 is not installed"):
         require(9)
     monkeypatch.delenv("CI")
-    with pytest.raises(pytest.skip.Exception, match="PostgreSQL 9 is not installed"):
+    with pytest.raises(unittest.SkipTest, match="PostgreSQL 9 is not installed"):
         require(9)
 
 

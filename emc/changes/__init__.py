@@ -28,14 +28,16 @@ from emc.changes.enums import EnumChanged
 from emc.changes.implied import becoming_foreign_keys, left_behind, orphaned
 from emc.changes.indexes import IndexAdded, IndexRedefined, IndexRetired, index_element
 from emc.changes.removals import dropped_element, misspelt, resolve, unmanaged_elements
+from emc.changes.syncs import Synced, active_syncs, says_no_way_back
 from emc.changes.tables import TableAdded, TableRetired, Unsupported
 from emc.changes.twins import without_twins
 from emc.changes.types import TypeChanged
 from emc.errors import DeclarationError, Refusal
 from emc.fit import Fit, fit
-from emc.names import Element, ElementKind, TableKey, dotted
+from emc.names import Element, ElementKind, TableKey, attribute, dotted
 from emc.operations import AlterEnumOp, Kind, Operation, UnsupportedDifferenceOp, table_key
 from emc.schema import LiveSchema, inserts_must_name
+from emc.sync import Sync
 from emc.upgrade import Upgrade
 
 __all__ = ["Classified", "Hint", "Past", "Situation", "Unmanaged", "classify"]
@@ -68,12 +70,14 @@ def classify(
     models: Mapping[TableKey, Table],
     past: Past | None = None,
     fit: Callable[[TypeEngine[Any], TypeEngine[Any]], Fit] = fit,
+    stands: Callable[[Sync], bool] = lambda _: False,
 ) -> Classified:
     """Sort *directives* (live schema → models) into the operations of every phase.
 
     :param models: the tables of the models that the filters let through.
     :param past: what emc did to the database before; ``None``: nothing that is known.
     :param fit: how the values of one type fit into another in the database.
+    :param stands: whether the database has what keeps columns in step, as it should be.
     :raises DeclarationError: a declaration is ambiguous, contradicts the models, or names a migration that is not
         there.
     """
@@ -82,7 +86,9 @@ def classify(
     pairs, singles = _redefinitions(directives)
     droppable = [element for element in map(dropped_element, singles) if element is not None]
     removals = resolve(upgrade.removals, droppable, models, live)
-    situation = Situation(upgrade, live, models, removals, past or Past(), fit)
+    past = past or Past()
+    syncs = active_syncs(upgrade, live, models, past.dropped, past.added)
+    situation = Situation(upgrade, live, models, removals, past, fit, syncs)
     keyless = orphaned(droppable, situation)
     named = removals.keys() | (keyless - becoming_foreign_keys(singles))
     changes: list[Change] = [_redefined(drop, create) for drop, create in pairs]
@@ -91,6 +97,7 @@ def classify(
         if element is not None and (element not in named or _goes_with_its_table(element, removals)):
             continue
         changes.append(_change(directive))
+    changes += [Synced(sync, stands) for sync in syncs.values()]
     operations: dict[str, Operation] = {}
 
     def collect(found: Iterable[Operation]) -> None:
@@ -116,6 +123,8 @@ def classify(
     refusals += _sure_to_break(unmanaged, situation)
     hints = [Hint("not-convergent", target, text) for target, text in twins]
     hints += [*_idle_declarations(situation, unmanaged), *_renames(singles, unmanaged, situation)]
+    one_way = ((sync.name, says_no_way_back(sync)) for sync in syncs.values())
+    hints += [Hint("no-way-back", name, text) for name, text in one_way if text is not None]
     return Classified(situation, tuple(operations.values()), tuple(unmanaged), tuple(refusals), tuple(hints))
 
 
@@ -281,14 +290,21 @@ def _renames(
         new, old = gained[key][0], lost[key][0]
         column = situation.live.column(key, old)
         if column is not None and situation.fit(column["type"], new.type) is not Fit.DIFFERENT:
-            name = f"{old}_to_{new.name}"
+            source = column_element(key, old)
+            # Either side is written to the other: where one is wider, the new release may write what the old column
+            # does not take.
+            is_same = situation.fit(new.type, column["type"]) is Fit.WIDER
+            line = f'upgrade.rename("{source}", to={attribute(key, new.name)})'
+            if not is_same or situation.fit(column["type"], new.type) is not Fit.WIDER:
+                line = (
+                    f'upgrade.convert("{source}", to={attribute(key, new.name)}, up=lambda old: old, '
+                    "down=lambda new: new)"
+                )
             yield Hint(
                 "looks-like-rename",
-                str(column_element(key, old)),
-                f"looks as if it was renamed to {new.name}. If so, copy the values and let the old column go:\n"
-                f'upgrade.data_migration("{key}", name="{name}", values={{"{new.name}": '
-                f'sqlalchemy.column("{old}")}}, where=lambda t: t.c.{new.name}.is_distinct_from(t.c.{old}))\n'
-                f'upgrade.retire("{column_element(key, old)}", after=["{name}"])',
+                str(source),
+                f"looks as if it was renamed to {new.name}. If so, say it, and both are kept in step while both "
+                f"releases run:\n{line}",
             )
 
 
@@ -315,7 +331,7 @@ def _idle_declarations(situation: Situation, unmanaged: Sequence[Unmanaged]) -> 
 
 def _known_migrations(upgrade: Upgrade) -> None:
     known = {migration.name for migration in upgrade.data_migrations}
-    known |= {fill.name for fill in upgrade.fills}
+    known |= {fill.name for fill in upgrade.fills} | {one.name for one in upgrade.parallels}
     known |= {one.name for one in upgrade.deduplications} | {one.name for one in upgrade.orphan_rules}
     for declaration in upgrade.declarations:
         for name in getattr(declaration, "after", ()):

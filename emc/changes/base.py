@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.operations import ops
@@ -20,6 +20,7 @@ from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.schema import LiveSchema, LiveTable, column_named
+from emc.sync import Sync
 from emc.upgrade import Discard, Removal, Upgrade
 
 
@@ -35,6 +36,8 @@ class Past:
     """Ids of the tables and columns added for the release of this upgrade, e.g. ``add-column:users.tz``."""
     dropped: frozenset[str] = frozenset()
     """Targets of what was ever dropped, e.g. ``users.name``."""
+    contracted: frozenset[str] = frozenset()
+    """Those of them that are columns or tables, which contract has dropped once their data was elsewhere."""
     unkeyed: frozenset[str] = frozenset()
     """Targets of the foreign keys that were ever dropped, e.g. ``users.fk_users_group``, where the database leaves an
     index of that name behind."""
@@ -52,6 +55,23 @@ class Situation:
     past: Past = Past()
     fit: Callable[[TypeEngine[Any], TypeEngine[Any]], Fit] = fit
     """How the values of one type fit into another in this database."""
+    syncs: Mapping[str, Sync] = field(default_factory=dict)
+    """What is kept in step while both releases run, or is yet to be, by name: columns that a person has said to be
+    renamed or converted, as long as the old ones are there."""
+
+    def sync_to(self, key: TableKey, name: str) -> Sync | None:
+        """What gives the column of the models its values, where that is an old column."""
+        for sync in self.syncs.values():
+            if sync.target_key == key and name in sync.targets:
+                return sync
+        return None
+
+    def sync_from(self, key: TableKey, name: str) -> Sync | None:
+        """What the old column is kept in step by, until it goes."""
+        for sync in self.syncs.values():
+            if sync.key == key and name in sync.sources:
+                return sync
+        return None
 
     def is_new_table(self, key: TableKey) -> bool:
         """Whether this upgrade creates the table, so that no old statement can name it."""
@@ -64,7 +84,7 @@ class Situation:
 
     def old_code_leaves_null(self, key: TableKey, name: str) -> bool:
         """Whether the column is new, and every row that the old release inserts has NULL in it."""
-        if not self.is_new_column(key, name):
+        if not self.is_new_column(key, name) or self.sync_to(key, name) is not None:
             return False
         if self.is_new_table(key):
             return True
@@ -141,9 +161,10 @@ def operation(
     *,
     reversible: bool = True,
     because: str | None = None,
+    together: str | None = None,
 ) -> Operation:
     """An :class:`Operation`, written short."""
-    return Operation(directive, kind, element, phase, description, reversible, because)
+    return Operation(directive, kind, element, phase, description, reversible, because, together=together)
 
 
 def column_element(key: TableKey, name: str) -> Element:

@@ -23,11 +23,13 @@ from emc.changes.base import (
 )
 from emc.changes.companions import built_on, mentions
 from emc.changes.enums import named_types, take_along, types_that_go
+from emc.changes.syncs import goes_on, together
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, table_key
 from emc.phases import Phase
 from emc.schema import LiveTable, inserts_must_name, set_by_updates
+from emc.sync import Sync
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,10 @@ class ColumnAdded(Change):
         element = column_element(key, column.name)
         if column.primary_key:
             raise RefusedError(primary_key_refusal(key, f"column {column.name} joins it"))
+        sync = situation.sync_to(key, column.name)
+        if sync is not None:
+            yield from _added_for(sync, key, column)
+            return
         if column.nullable or column.server_default is not None or column.computed or column.identity:
             yield operation(self.directive, Kind.ADD_COLUMN, element, Phase.EXPAND, f"add column {element}")
             return
@@ -57,6 +63,65 @@ class ColumnAdded(Change):
         if relaxed.server_default is not None:
             yield drop_default(key, column)
         yield set_not_null(key, column)
+
+
+def _added_for(sync: Sync, key: TableKey, column: Column[Any]) -> Iterable[Operation]:
+    """A column that gets its values from old ones: empty at first, since whatever stands in it counts as written."""
+    element = column_element(key, column.name)
+    later = [
+        what
+        for what, is_so in (
+            ("NOT NULL", not column.nullable),
+            ("its default", column.server_default is not None),
+        )
+        if is_so
+    ]
+    waits = f", {' and '.join(later)} in contract" if later else ""
+    yield operation(
+        ops.AddColumnOp(key.name, bare_of(column), schema=key.schema),
+        Kind.ADD_COLUMN,
+        element,
+        Phase.EXPAND,
+        f"add column {element}{waits}",
+    )
+    yield from rules_of(sync, key, column)
+
+
+def bare_of(column: Column[Any]) -> Column[Any]:
+    """*column* with neither NOT NULL nor a default."""
+    bare = copy_of(column)
+    bare.nullable, bare.server_default = True, None
+    return bare
+
+
+def rules_of(sync: Sync, key: TableKey, column: Column[Any]) -> Iterable[Operation]:
+    """In contract: what *column* of the models has and :func:`bare_of` it has not."""
+    element = column_element(key, column.name)
+    if column.server_default is not None:
+        directive = ops.AlterColumnOp(
+            key.name,
+            column.name,
+            schema=key.schema,
+            existing_type=column.type,
+            existing_nullable=True,
+            modify_server_default=column.server_default,
+        )
+        yield _default_of(sync, element, directive)
+    if not column.nullable:
+        yield set_not_null(key, column)
+
+
+def _default_of(sync: Sync, element: Element, directive: ops.AlterColumnOp) -> Operation:
+    """The default of a column that gets its values from old ones: with them gone, it can be told from a value."""
+    return operation(
+        directive,
+        Kind.SET_DEFAULT,
+        element,
+        Phase.CONTRACT,
+        f"set the server default of {element}",
+        because="in a row of the old release it would look like a value that the new one has written",
+        together=together(sync),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +170,7 @@ class ColumnRetired(Change):
             + (f", and with it {', '.join(along)}" if along else ""),
             reversible=False,
             because=because_old_code("read and write it"),
+            together=together(sync) if (sync := situation.sync_from(key, name)) is not None else None,
         )
 
 
@@ -113,6 +179,8 @@ def _released(table: LiveTable, column: str, situation: Situation) -> Iterable[O
     key = table.key
     for foreign_key in table.foreign_keys:
         if column in foreign_key["constrained_columns"] and foreign_key.get("name"):
+            if goes_on(situation, table, foreign_key):
+                continue  # The new release asks for the same, and both columns hold the same.
             name = str(foreign_key["name"])
             yield operation(
                 ops.DropConstraintOp(name, key.name, "foreignkey", schema=key.schema),
@@ -177,6 +245,8 @@ class DefaultChanged(Change):
         key, name = table_key(self.directive), str(self.directive.column_name)
         if self.directive.modify_server_default is None:
             yield drop_default(key, model_column(situation, key, name), self.directive)
+        elif (sync := situation.sync_to(key, name)) is not None:
+            yield _default_of(sync, column_element(key, name), self.directive)
         else:
             element = column_element(key, name)
             rule = _broken_by_default(live_table(situation, key), name, self.directive.modify_server_default)

@@ -12,6 +12,7 @@ from emc.changes.base import Change, RefusedError, Situation, because_old_code, 
 from emc.changes.columns import primary_key_refusal, temporary_default
 from emc.changes.companions import passed_by_null
 from emc.changes.indexes import nulls_not_distinct, untouched_by_old_code
+from emc.changes.syncs import is_kept_referring
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, ReplaceOp, constraint_kind, table_key
 from emc.phases import Phase
@@ -158,16 +159,25 @@ class ConstraintRedefined(Change):
 
 
 def _unique_trips(directive: Any, situation: Situation, key: TableKey) -> bool:
-    return not untouched_by_old_code(
-        situation, key, constraint_columns(directive), nulls_collide=nulls_not_distinct(directive.kw)
-    )
+    return not untouched_by_old_code(situation, key, constraint_columns(directive), directive.kw)
 
 
 def _foreign_key_trips(directive: Any, situation: Situation, key: TableKey) -> bool:
     # One NULL among its columns is enough for a row to pass (MATCH SIMPLE).
     full = str(directive.kw.get("match") or "").upper() == "FULL"
-    held = [situation.old_code_leaves_null(key, column) for column in constraint_columns(directive)]
-    return not (all(held) if full else any(held))
+    columns = constraint_columns(directive)
+    held = [situation.old_code_leaves_null(key, column) for column in columns]
+    if all(held) if full else any(held):
+        return False
+    return full or not is_kept_referring(
+        situation,
+        key,
+        columns,
+        TableKey(directive.kw.get("referent_schema"), directive.referent_table),
+        [str(column) for column in directive.remote_cols],
+        directive.kw.get("ondelete"),
+        directive.kw.get("onupdate"),
+    )
 
 
 def _check_trips(directive: Any, situation: Situation, key: TableKey) -> bool:

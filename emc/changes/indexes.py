@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import Column
 
 from emc.changes.base import Change, Situation, because_old_code, operation
+from emc.changes.syncs import is_kept_unique
 from emc.names import Element, ElementKind, TableKey
 from emc.operations import Kind, Operation, ReplaceOp, beside_name, table_key
 from emc.phases import Phase
@@ -31,7 +32,7 @@ class IndexAdded(Change):
         element = index_element(self.directive)
         name, key = element.name, element.table
         if not self.directive.unique or untouched_by_old_code(
-            situation, key, index_columns(self.directive), nulls_collide=nulls_not_distinct(self.directive.kw)
+            situation, key, index_columns(self.directive), self.directive.kw
         ):
             unique = "unique " if self.directive.unique else ""
             yield operation(
@@ -120,12 +121,19 @@ def nulls_not_distinct(options: Any) -> bool:
 
 
 def untouched_by_old_code(
-    situation: Situation, key: TableKey, columns: Iterable[str], *, nulls_collide: bool = False
+    situation: Situation, key: TableKey, columns: Sequence[str], options: Mapping[str, Any]
 ) -> bool:
-    """Whether a unique rule over *columns* can be broken neither by old rows nor by what the old release writes."""
+    """Whether a unique rule over *columns* can be broken neither by old rows nor by what the old release writes.
+
+    :param options: of the index or constraint, by their names in SQLAlchemy.
+    """
     if situation.is_new_table(key):
         return True
-    return not nulls_collide and all(situation.old_code_leaves_null(key, column) for column in columns)
+    if nulls_not_distinct(options):
+        return False
+    if all(situation.old_code_leaves_null(key, column) for column in columns):
+        return True
+    return is_kept_unique(situation, key, columns)
 
 
 def _renamed(directive: ops.CreateIndexOp, name: str) -> ops.CreateIndexOp:

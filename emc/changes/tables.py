@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Constraint
+from sqlalchemy import Column, Constraint
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from emc.changes.base import Change, RefusedError, Situation, because_old_code, operation
+from emc.changes.columns import bare_of, rules_of
 from emc.changes.enums import named_types, take_along, types_that_go
 from emc.errors import Refusal
 from emc.names import Element, ElementKind, TableKey
@@ -45,13 +48,40 @@ class TableAdded(Change):
                 key=lambda constraint: constraint._creation_order,  # noqa: SLF001
             ),
         ]
+        later = [
+            (sync, column)
+            for column in situation.models[key].columns
+            if (sync := situation.sync_to(key, column.name)) is not None
+            and (not column.nullable or column.server_default is not None)
+        ]
+        waits = f", {and_listed([column.name for _, column in later])} empty for now" if later else ""
         yield operation(
-            self.directive,
+            _relaxed(self.directive, [column for _, column in later]),
             Kind.CREATE_TABLE,
             Element(ElementKind.TABLE, key),
             Phase.EXPAND,
-            f"create table {key}",
+            f"create table {key}{waits}",
         )
+        for sync, column in later:
+            yield from rules_of(sync, key, column)
+
+
+def and_listed(names: Sequence[str]) -> str:
+    """*names* as a person lists them."""
+    return " and ".join(", ".join(part) for part in (names[:-1], names[-1:]) if part)
+
+
+def _relaxed(directive: ops.CreateTableOp, later: Sequence[Column[Any]]) -> ops.CreateTableOp:
+    """*directive*, in which the columns *later* have neither NOT NULL nor a default: what old ones say comes first."""
+    if not later:
+        return directive
+    relaxed = copy.copy(directive)
+    names = {column.name for column in later}
+    relaxed.columns = [
+        bare_of(item) if isinstance(item, Column) and item.name in names else item
+        for item in directive.columns
+    ]
+    return relaxed
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,13 @@ import click
 from sqlalchemy.exc import SAWarning
 
 from emc import __version__
+from emc.cli.controlling import pause, resume, stop
 from emc.cli.failing import FailingGroup
 from emc.cli.looking import history, plan, status
 from emc.cli.migrating import migrate
 from emc.cli.running import contract, expand
 from emc.cli.starting import quickstart
+from emc.cli.undoing import undo
 
 __all__ = ["main"]
 
@@ -39,11 +41,11 @@ def main() -> None:
       2  error; the message says what to do
       3  blocked by a gate
       4  a lock was not to be had in time; run the command again
-      5  stopped on request; run the command again to go on
+      5  stopped on request, or held up for too long; run the command again to go on
     """
     # What SQLAlchemy thinks of the models is for their authors' tests, and would stand between the lines of a report.
     warnings.filterwarnings("ignore", message=".*will not produce a cache key", category=SAWarning)
 
 
-for _command in (plan, status, expand, migrate, contract, history, quickstart):
+for _command in (plan, status, expand, migrate, pause, resume, stop, contract, undo, history, quickstart):
     main.add_command(_command)

@@ -19,6 +19,8 @@ from emc.dialects import DIALECTS
 from emc.errors import ConfigurationError, UnsupportedDatabaseError
 
 KEYS = ("upgrade", "url")
+TABLES = ("throttle",)
+"""What of ``[tool.emc]`` is read by whoever needs it."""
 
 _DRIVERS = {
     "postgresql": ("postgresql", "psycopg"),
@@ -80,11 +82,13 @@ def settings(
             found[key] = Setting(option, f"--{key}", directory)
         elif environment.get(variable):
             found[key] = Setting(environment[variable], variable, directory)
-    project = None if len(found) == len(KEYS) else _project(directory)
+    configured = None if len(found) == len(KEYS) else project(directory)
     directories = [directory]
-    if project is not None:
-        path, table = project
+    if configured is not None:
+        path, table = configured
         for key, value in table.items():
+            if key in TABLES:
+                continue
             found.setdefault(key, Setting(value, f"{key} in {path}", path.parent))
         directories.append(path.parent)
     named = found.get("upgrade")
@@ -93,7 +97,11 @@ def settings(
     return Settings(named, found.get("url"), tuple(dict.fromkeys(directories)))
 
 
-def _project(directory: Path) -> tuple[Path, Mapping[str, str]] | None:
+def project(directory: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """The nearest ``pyproject.toml`` with ``[tool.emc]``, and that table.
+
+    :raises ConfigurationError: it cannot be read, or is not as it should be.
+    """
     for parent in (directory, *directory.parents):
         path = parent / "pyproject.toml"
         if not path.is_file():
@@ -109,14 +117,16 @@ def _project(directory: Path) -> tuple[Path, Mapping[str, str]] | None:
     return None
 
 
-def _checked(path: Path, table: Any) -> Mapping[str, str]:
+def _checked(path: Path, table: Any) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise ConfigurationError(f"tool.emc in {path} is not a table.", remedy="Write it as [tool.emc].")
     for key, value in table.items():
+        if key in TABLES:
+            continue
         if key not in KEYS:
             raise ConfigurationError(
                 f"[tool.emc] in {path} has a key {key!r}, which emc does not know.",
-                remedy=f"It knows {' and '.join(KEYS)}.",
+                remedy=f"It knows {', '.join([*KEYS, *TABLES])}.",
             )
         if not isinstance(value, str):
             raise ConfigurationError(
@@ -162,9 +172,10 @@ def url_of(setting: Setting | None, environment: Mapping[str, str]) -> URL:
     return url
 
 
-def engine_of(url: URL) -> Engine:
+def engine_of(url: URL, **options: Any) -> Engine:
     """An engine for *url*; does not connect yet.
 
+    :param options: for ``create_engine``.
     :raises UnsupportedDatabaseError: emc does not know the database.
     :raises ConfigurationError: the driver is not installed or asynchronous, or refuses the URL.
     """
@@ -184,7 +195,7 @@ def engine_of(url: URL) -> Engine:
                 f"The driver of {shown} is asynchronous; emc works with the ordinary ones.",
                 remedy=f"Write {backend}+{driver}://…, for emc alone." if driver else f"Write {backend}://…",
             )
-        engine = create_engine(url)
+        engine = create_engine(url, **options)
         engine.dialect.create_connect_args(engine.url)
     except NoSuchModuleError as error:
         raise ConfigurationError(

@@ -11,12 +11,21 @@ from rich.text import Text
 from emc import commands
 from emc.cli.options import Session, command
 from emc.cli.terminal import Terminal, grid
-from emc.cli.wording import HEADINGS, headline, in_words, kind_of, one_line, say_gates, shut_for_all
+from emc.cli.wording import (
+    HEADINGS,
+    failed_rows,
+    headline,
+    in_words,
+    one_line,
+    say_gates,
+)
 from emc.commands.jsonable import entry_json, plan_json, status_json
 from emc.commands.results import PlanReport, WorkStatus
+from emc.commands.telling import kind_of, shut_for_all
 from emc.errors import ExitCode
 from emc.gates import Verdict
-from emc.phases import Phase
+from emc.phases import FORWARD, Phase
+from emc.state.control import Standing
 from emc.state.ledger import Entry
 from emc.steps import Step
 from emc.work import NotReady, Work
@@ -26,7 +35,7 @@ from emc.work import NotReady, Work
 @click.option("--sql", "as_sql", is_flag=True, help="Answer a SQL script with comments, for a DBA.")
 @click.option(
     "--phase",
-    type=click.Choice([*Phase]),
+    type=click.Choice([*FORWARD]),
     help="With --sql: the script of this phase alone.",
     metavar="PHASE",
 )
@@ -45,7 +54,7 @@ def plan(session: Session, *, as_sql: bool, phase: Phase | None) -> ExitCode:
         )
     terminal = session.terminal
     if as_sql:
-        phases = tuple(Phase) if phase is None else (phase,)
+        phases = FORWARD if phase is None else (phase,)
         terminal.say(commands.script(session.upgrade, session.engine, phases).rstrip("\n"))
         return ExitCode.DONE
     report = commands.plan(session.upgrade, session.engine)
@@ -57,7 +66,7 @@ def plan(session: Session, *, as_sql: bool, phase: Phase | None) -> ExitCode:
 def _show_plan(terminal: Terminal, report: PlanReport) -> None:
     derived = report.plan
     terminal.say(headline(derived))
-    for phase in Phase:
+    for phase in FORWARD:
         rows: Sequence[Step | Work | NotReady] = (
             derived.work if phase is Phase.MIGRATE else derived.steps(phase)
         )
@@ -108,6 +117,11 @@ def _steps(rows: Iterable[Step | Work | NotReady], report: PlanReport, common: C
                 row.name,
                 Text(f"not yet: {row.reason}" if isinstance(row, NotReady) else row.description),
             )
+            for reference in row.consequences.values() if isinstance(row, Work) else ():
+                what.append(f"\n{reference}", "yellow")
+        way = report.plan.ways.get(name)
+        if way is not None and not way.is_there:
+            what.append(f"\nno way back: {way.text}", "yellow")
         table.add_row(Text(name, "cyan"), what)
     return table
 
@@ -139,8 +153,8 @@ def status(session: Session) -> ExitCode:
     if found.work:
         terminal.show(_progress(found.work))
     for work in found.work:
-        for row in work.failed:
-            terminal.say(f"  {work.name}: row {one_line(row.key)} failed: {row.error}")
+        for line in failed_rows(work.name, work.failed):
+            terminal.say(f"  {line}")
     terminal.say(_left("contract", len(derived.contract)), "bold")
     say_gates(terminal, {step.id: found.report.verdicts.get(step.id, ()) for step in derived.contract})
     for note in derived.notes:
@@ -149,9 +163,23 @@ def status(session: Session) -> ExitCode:
     if found.holder is not None:
         terminal.say()
         terminal.say(f"At work: {found.holder}")
+        if found.run is not None:
+            _say_run(terminal, found.run)
     terminal.say()
+    if found.back is not None:
+        terminal.say(f"Way back: {found.back}")
     terminal.say(f"Next: {found.next}")
     return ExitCode.DONE
+
+
+def _say_run(terminal: Terminal, run: Standing) -> None:
+    if run.reason is not None:
+        terminal.say(f"  {run.state} since {run.since:%H:%M:%S} UTC: {run.reason}", "yellow")
+    if run.work is not None:
+        by = f" by {run.workers} workers" if run.workers > 1 else ""
+        terminal.say(f"  {run.work}: {run.rows_done:,} of {run.rows_total:,} rows{by}")
+    for one in run.unread:
+        terminal.say(f"  not looked at: {one}")
 
 
 def _left(phase: str, steps: int) -> str:
@@ -194,7 +222,7 @@ def history(session: Session, *, limit: int | None) -> ExitCode:
     return ExitCode.DONE
 
 
-_AT_LENGTH = frozenset({"attempts", "expects", "run", "statement", "statements"})
+_AT_LENGTH = frozenset({"attempts", "before", "expects", "run", "statement", "statements"})
 """Details that only JSON shows: they are long, and for a program or a court."""
 
 

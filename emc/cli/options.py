@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import click
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from emc.cli.config import Settings, engine_of, settings, url_of
 from emc.cli.failing import show_exception
 from emc.cli.loading import upgrade_of
 from emc.cli.terminal import Terminal
+from emc.cli.throttling import throttle_policy
+from emc.data import ThrottlePolicy
 from emc.errors import ExitCode
 from emc.upgrade import Upgrade
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
-_UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def duration(value: str) -> dt.timedelta:
-    """What a person gives as a length of time: a number of seconds, or a number and a unit."""
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
-        raise click.BadParameter(
-            f"{value!r} is not a length of time; write 90, 30m or 24h (units: s, m, h, d, w)."
-        )
-    try:
-        return dt.timedelta(**{_UNITS[match[2]]: float(match[1])})
-    except OverflowError as error:
-        raise click.BadParameter(f"{value!r} is too long.") from error
 
 
 class Session:
@@ -62,13 +46,26 @@ class Session:
     def engine(self) -> Engine:
         """The engine; it has not connected yet."""
         url = url_of(self.settings.url, os.environ)
+        self._keep_secret(url)
+        # As many connections as --workers takes; SQLite, which has one writer, has other kinds of pools.
+        options = {} if url.get_backend_name() == "sqlite" else {"max_overflow": -1}
+        return engine_of(url, **options)
+
+    @functools.cached_property
+    def throttle(self) -> ThrottlePolicy:
+        """What was configured to hold up migrate."""
+        policy = throttle_policy(Path.cwd(), os.environ)
+        for replica in policy.replicas:
+            self._keep_secret(replica.url)
+        return policy
+
+    def _keep_secret(self, url: URL) -> None:
         if url.password:
             word = str(url.password)
             spelt = url.render_as_string(hide_password=False).partition("://")[2].rpartition("@")[0]
             self.secrets += dict.fromkeys(
                 [word, quote(word, safe=""), quote_plus(word), spelt.partition(":")[2]]
             )
-        return engine_of(url)
 
 
 def command(name: str, short_help: str) -> Callable[[Callable[..., ExitCode]], click.Command]:

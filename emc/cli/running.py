@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import click
 
 from emc import commands
 from emc.cli.bars import Statement
-from emc.cli.options import Session, command, duration
+from emc.cli.durations import duration
+from emc.cli.options import Session, command
 from emc.cli.stopping import interrupt_on_signals
 from emc.cli.terminal import Terminal
 from emc.cli.wording import in_words, say_gates
@@ -33,14 +35,28 @@ def expand(session: Session, *, only: tuple[str, ...], dry_run: bool) -> ExitCod
     Exit code: 0 done or nothing to do; 2 error; 4 a lock was not to be had in time; 5 interrupted. What was done is
     kept, and running the command again goes on from there.
     """
-    with interrupt_on_signals(), _Live(session.terminal) as live:
+    with interrupt_on_signals(), Live(session.terminal) as live:
         report = commands.expand(
             session.upgrade, session.engine, only=only, dry_run=dry_run, report=live.hear
         )
-    _end(session.terminal, report, "Nothing to expand.")
+    session.terminal.answer(phase_json(report))
+    end(session.terminal, report, "Nothing to expand.")
     if not dry_run and not only:
         session.terminal.say("The new release can be deployed. Then: emc migrate")
     return report.exit_code
+
+
+def reasoned(override: Sequence[str], reason: Sequence[str]) -> Mapping[str, str]:
+    """The reason for each gate that is overridden.
+
+    :raises click.UsageError: their numbers do not fit.
+    """
+    if len(reason) not in (1, len(override)) or (reason and not override):
+        raise click.UsageError(
+            f"{len(override)} --override and {len(reason)} --reason: give one reason for each, or one for all."
+        )
+    reasons = reason if len(reason) == len(override) else [*reason] * len(override)
+    return dict(zip(override, reasons, strict=True))
 
 
 @command("contract", short_help="When the old code is gone: take away what nobody needs.")
@@ -74,28 +90,25 @@ def contract(
     Exit code: 0 done or nothing to do; 2 error; 3 at least one step is blocked by a gate, the others are done; 4 a
     lock was not to be had in time; 5 interrupted.
     """
-    if len(reason) not in (1, len(override)) or (reason and not override):
-        raise click.UsageError(
-            f"{len(override)} --override and {len(reason)} --reason: give one reason for each, or one for all."
-        )
-    reasons = reason if len(reason) == len(override) else reason * len(override)
-    with interrupt_on_signals(), _Live(session.terminal) as live:
+    overrides = reasoned(override, reason)
+    with interrupt_on_signals(), Live(session.terminal) as live:
         report = commands.contract(
             session.upgrade,
             session.engine,
             old_code_gone=old_code_gone,
-            overrides=dict(zip(override, reasons, strict=True)),
+            overrides=overrides,
             only=only,
             soak=soak,
             dry_run=dry_run,
             report=live.hear,
         )
-    _end(session.terminal, report, "Nothing to contract.")
+    session.terminal.answer(phase_json(report))
+    end(session.terminal, report, "Nothing to contract.")
     return report.exit_code
 
 
-def _end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
-    terminal.answer(phase_json(report))
+def end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
+    """Say what was done, and what is blocked by what."""
     if not report.steps:
         terminal.say(nothing)
         return
@@ -104,6 +117,11 @@ def _end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
         for step in report.steps:
             if step.id not in blocked:
                 terminal.say(f"would run {step.id}: {step.operation.description}")
+    for result in report.cleaned:
+        number = (result.rows_left or 0) if report.dry_run else result.rows_done
+        rows = "1 row" if number == 1 else f"{number:,} rows"
+        does = "would clean up" if report.dry_run else "cleaned up"
+        terminal.say(f"{result.name}: {does} {rows} that came since it was complete")
     if report.blocked:
         terminal.say("Blocked by gates:", "bold")
         say_gates(terminal, {one.step.id: one.verdicts for one in report.blocked})
@@ -113,7 +131,7 @@ def _end(terminal: Terminal, report: PhaseReport, nothing: str) -> None:
     terminal.say(f"{report.phase}: {', '.join(said)}.", "bold")
 
 
-class _Live:
+class Live:
     """One line for whatever happens to a step, and a bar for what takes long, while the block runs."""
 
     def __init__(self, terminal: Terminal) -> None:
@@ -152,5 +170,7 @@ class _Live:
             self.terminal.say(f"  done: {step} ({event.seconds:.2f} s)", "green")
         elif event.state is StepState.SKIPPED:
             self.terminal.say(f"  there already: {step}")
+        elif event.state is StepState.CLEANED:
+            self.terminal.say(f"  {step}: late rows: {event.reason}", "yellow")
         else:
             self.terminal.say(f"  failed: {step}", "red")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -33,12 +33,16 @@ def confirm(
     proofs: Sequence[Proof] = (),
     *,
     apart: bool = False,
+    left_to_the_database: Collection[str] = (),
+    sweep: Callable[[Connection], None] = lambda _: None,
 ) -> Mapping[str, Any]:
     """Ask the gates once more, with everybody kept out; answers what they saw, for the ledger, by the id of the step.
 
     :param guards: what has to stand still, since what was proved rests on it.
     :param proofs: what was proved behind it, and is not looked at again.
     :param apart: for what is taken away beforehand, in a transaction of its own: nobody is kept out.
+    :param left_to_the_database: gates that are not asked, as :func:`emc.gates.judge` has it.
+    :param sweep: takes the last rows out of the way while everybody is kept out.
     :raises GateShutError: a gate says no.
     """
     if not apart and unit[0].transaction is not Transaction.AUTOCOMMIT:
@@ -48,11 +52,12 @@ def confirm(
         present = sorted(tables & scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
         scope.dialect.lock(connection, present)
         _demand_small(connection, scope, unit, overrides, proofs)
+        sweep(connection)
     if gone := fallen(connection, scope, guards):
-        raise GateShutError(unguarded(gone, proofs))
+        raise GateShutError(unguarded(gone, proofs, scope))
     evidence: dict[str, Any] = {}
     for step in unit:
-        verdicts = judge(step.operation, connection, scope, overrides, proofs)
+        verdicts = judge(step.operation, connection, scope, overrides, proofs, left_to_the_database)
         shut = [verdict for verdict in verdicts if not verdict.lets_pass]
         if shut:
             raise GateShutError(shut)
@@ -82,7 +87,7 @@ def _demand_small(
                         gate.shut(
                             f"table {claim.key} has {size // 2**20} MiB, which its statistics do not know yet: too"
                             " much to be looked at while everybody waits",
-                            f"ANALYZE {claim.key};  -- as its owner, then: emc contract --old-code-gone",
+                            f"ANALYZE {claim.key};  -- as its owner, then: {scope.command}",
                         )
                     ]
                 )
@@ -96,7 +101,7 @@ def fallen(connection: Connection, scope: Scope, guards: Sequence[Guard]) -> lis
     return [guard for guard in guards if standing.get(guard.key, {}).get(guard.name) != guard.definition]
 
 
-def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof]) -> list[Verdict]:
+def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof], scope: Scope) -> list[Verdict]:
     """The answers of the gates that had relied on the guards that are *gone*."""
     names = ", ".join(guard.name for guard in gone)
     reason = f"somebody took away guard {names} of {gone[0].key} while emc relied on it, so rows may have come since"
@@ -105,7 +110,7 @@ def unguarded(gone: Sequence[Guard], proofs: Sequence[Proof]) -> list[Verdict]:
             gate,
             False,
             reason,
-            "Find out who drops triggers or constraints, then: emc contract --old-code-gone",
+            f"Find out who drops triggers or constraints, then: {scope.command}",
         )
         for gate in dict.fromkeys(proof.claim.gate for proof in proofs)
     ]

@@ -11,14 +11,16 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from emc.claims import Claim, Guard, Guarding, Proof
 from emc.commands.confirming import GateShutError, confirm, fallen, unguarded
-from emc.commands.session import units
+from emc.commands.session import Derive, planned, units
+from emc.commands.stragglers import Stragglers
+from emc.data import Result
 from emc.dialects import Dialect
 from emc.errors import (
     DatabaseUnavailableError,
@@ -39,6 +41,8 @@ from emc.state.lease import Lease
 from emc.steps import Step
 from emc.upgrade import Upgrade
 
+_T = TypeVar("_T")
+
 _ROUNDS = 5
 """How often the way begins anew after the connection was lost between the end of the guard and that of the drop."""
 _HASTE_ATTEMPTS, _HASTE_BUDGET = 8, 20.0
@@ -47,7 +51,7 @@ _HASTE_ATTEMPTS, _HASTE_BUDGET = 8, 20.0
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """What every unit of one run of contract shares."""
+    """What every unit of one run of contract, or of undo, shares."""
 
     engine: Engine
     dialect: Dialect
@@ -59,6 +63,29 @@ class Course:
     report: Callable[[StepEvent], None]
     gone: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     """The ids of what went before its operation, by that of the operation."""
+    cleaned: list[Result] = dataclasses.field(default_factory=list)
+    """The clean-ups on the way."""
+    phase: Phase = Phase.CONTRACT
+
+    derive: Derive = derive
+
+    @property
+    def tidies(self) -> bool:
+        """Whether rows that declarations name are cleaned up on the way to a constraint; undo does not go there."""
+        return self.phase is Phase.CONTRACT
+
+    def planned(self, look: Callable[[Connection, Plan], _T]) -> _T:
+        """What *look* sees in the plan as of now."""
+        return planned(self.upgrade, self.engine, self.dialect, look, self.derive)
+
+    def again(self, connection: Connection, unit: Sequence[Step]) -> tuple[Step, ...]:
+        """The steps of *unit* as they look now, after some of their statements may have run."""
+        derived = self.derive(connection, self.upgrade, self.dialect)
+        wanted = {step.id for step in unit}
+        operations = [step.operation for step in derived.steps(self.phase) if step.id in wanted]
+        if any(step.operation.at_once for step in unit):
+            operations = [dataclasses.replace(one, at_once=True) for one in operations]
+        return render(self.dialect, operations, derived.situation)
 
     def run(
         self,
@@ -67,19 +94,21 @@ class Course:
         confirm: Callable[[Connection], Mapping[str, Any]] | None = None,
         rerender: Callable[[Connection], Sequence[Step]] | None = None,
         retry: RetryPolicy | None = None,
+        spares: Callable[[EmcError], bool] = lambda _: False,
     ) -> None:
-        """Carry out *steps*, which share a unit."""
+        """Carry out *steps*, which share a unit; see :func:`emc.execute.run_unit`."""
         run_unit(
             self.engine,
             self.dialect,
             steps,
             lease=self.lease,
             release=self.upgrade.release,
-            phase=Phase.CONTRACT,
+            phase=self.phase,
             confirm=confirm,
             rerender=rerender,
             retry=retry or self.retry,
             report=self.report,
+            spares=spares,
         )
 
     def make_way(
@@ -160,6 +189,12 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
     _settle(course, guarding.put, sorted({g.key for g in guarding.guards}, key=lambda key: key.sort_key))
     names = [guard.name for guard in guarding.guards]
     proofs = prove(course.engine, course.dialect, now.claims, names, course.retry)
+    stragglers = Stragglers(course, now.scope, guarding.drop)
+    # What came before the guard; nothing comes behind it.
+    while (found := {proof.claim.gate for proof in proofs if proof.rows}) and stragglers.clean(
+        found, "goes on"
+    ):
+        proofs = prove(course.engine, course.dialect, now.claims, names, course.retry)
     try:
         course.make_way(guarding.drop, now.scope, guarding.guards, proofs)
         course.run(
@@ -170,7 +205,7 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
             rerender=lambda connection: _drop_again(course, ids, guarding, connection),
         )
     except GateShutError as error:
-        return error.verdicts
+        return stragglers.told(error.verdicts)
     except StatementFailedError as error:
         if error.statement not in guarding.confirming:
             raise
@@ -179,14 +214,14 @@ def _round(course: Course, ids: Collection[str], now: Guarded) -> tuple[Verdict,
         )
         if not gone:
             raise
-        return tuple(unguarded(gone, proofs))
+        return tuple(unguarded(gone, proofs, now.scope))
     return ()
 
 
 def _now(course: Course, ids: Collection[str], connection: Connection) -> Guarded | None:
     """The unit of the steps *ids* as it looks now; ``None`` when nothing is left of it."""
-    plan = derive(connection, course.upgrade, course.dialect)
-    operations = [step.operation for step in plan.contract if step.id in ids]
+    plan = course.derive(connection, course.upgrade, course.dialect)
+    operations = [step.operation for step in plan.steps(course.phase) if step.id in ids]
     if not operations:
         return None
     steps = render(course.dialect, operations, plan.situation)

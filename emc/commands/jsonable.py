@@ -10,15 +10,19 @@ from typing import Any
 
 from sqlalchemy import Dialect
 
-from emc.commands.results import MigrateReport, PhaseReport, PlanReport, StatusReport
+from emc.commands.controlling import Asked
+from emc.commands.results import MigrateReport, PhaseReport, PlanReport, StatusReport, UndoReport
 from emc.commands.sql import rendering, work_sql
+from emc.data import Result
 from emc.errors import EmcError
 from emc.gates import Verdict
 from emc.phases import Phase
+from emc.planning import WayBack
+from emc.state.control import Standing
 from emc.state.failures import FailedRow
 from emc.state.ledger import Entry
-from emc.steps import Step
-from emc.work import NotReady, Work
+from emc.steps import Hazard, Step
+from emc.work import NotReady, Preview, Work
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -34,8 +38,11 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def step_json(step: Step, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
-    """A schema step."""
+def step_json(step: Step, verdicts: Sequence[Verdict] = (), way: WayBack | None = None) -> dict[str, Any]:
+    """A schema step.
+
+    :param way: what undo makes of it.
+    """
     operation = step.operation
     return {
         "id": operation.id,
@@ -49,12 +56,16 @@ def step_json(step: Step, verdicts: Sequence[Verdict] = ()) -> dict[str, Any]:
         "unit": step.unit,
         "hazards": [str(hazard) for hazard in step.hazards],
         "gates": [verdict_json(verdict) for verdict in verdicts],
-        "reversible": operation.reversible,
+        "reversible": operation.reversible if way is None else way.is_there,
+        "way_back": way.text if way is not None else None,
     }
 
 
-def work_json(work: Work | NotReady, dialect: Dialect) -> dict[str, Any]:
-    """A data migration, in the shape of a step."""
+def work_json(work: Work | NotReady, dialect: Dialect, way: WayBack | None = None) -> dict[str, Any]:
+    """A data migration, in the shape of a step.
+
+    :param way: what undo makes of it.
+    """
     return {
         "id": work.name,
         "kind": work.kind,
@@ -65,9 +76,11 @@ def work_json(work: Work | NotReady, dialect: Dialect) -> dict[str, Any]:
         "sql": work_sql(work, rendering(dialect)),
         "transaction": "batches",
         "unit": work.name,
-        "hazards": [],
+        "hazards": [Hazard.LOSES_DATA.value] if isinstance(work, Work) and work.deletes else [],
+        "references": list(work.consequences.values()) if isinstance(work, Work) else [],
         "gates": [],
-        "reversible": False,
+        "reversible": way is not None and way.is_there,
+        "way_back": way.text if way is not None else None,
     }
 
 
@@ -81,8 +94,8 @@ def plan_json(report: PlanReport, dialect: Dialect) -> dict[str, Any]:
         "dialect": plan.dialect,
         "release": plan.release,
         "phases": {
-            "expand": [step_json(step) for step in plan.expand],
-            "migrate": [work_json(work, dialect) for work in plan.work],
+            "expand": [step_json(step, (), plan.ways.get(step.id)) for step in plan.expand],
+            "migrate": [work_json(work, dialect, plan.ways.get(work.name)) for work in plan.work],
             "contract": [step_json(step, report.verdicts.get(step.id, ())) for step in plan.contract],
         },
         "unmanaged": [
@@ -110,7 +123,38 @@ def status_json(status: StatusReport, dialect: Dialect) -> dict[str, Any]:
             for work in status.work
         ],
         "running": status.holder,
+        "run": standing_json(status.run),
         "next": status.next,
+        "way_back": status.back,
+    }
+
+
+def standing_json(standing: Standing | None) -> dict[str, Any] | None:
+    """How a run stands, as it said last."""
+    if standing is None:
+        return None
+    return {
+        "state": str(standing.state),
+        "since": standing.since.isoformat(),
+        "reason": standing.reason,
+        "id": standing.work,
+        "rows_done": standing.rows_done,
+        "rows_total": standing.rows_total,
+        "eta_seconds": standing.eta_seconds,
+        "workers": standing.workers,
+        "unread": list(standing.unread),
+    }
+
+
+def asked_json(asked: Asked) -> dict[str, Any]:
+    """What was asked of a run."""
+    return {
+        "asked": str(asked.wish),
+        "new": asked.is_new,
+        "runner": asked.runner,
+        "command": asked.command,
+        "since": asked.since.isoformat(),
+        "run": standing_json(asked.standing),
     }
 
 
@@ -126,6 +170,18 @@ def phase_json(report: PhaseReport) -> dict[str, Any]:
             {"id": blocked.step.id, "gates": [verdict_json(verdict) for verdict in blocked.verdicts]}
             for blocked in report.blocked
         ],
+        "cleaned": [_result_json(result) for result in report.cleaned],
+    }
+
+
+def undo_json(report: UndoReport) -> dict[str, Any]:
+    """What undo did."""
+    return {
+        **phase_json(report),
+        "back": list(report.back),
+        "results": [_result_json(result) for result in report.results],
+        "stays": [{"id": note.target, "text": note.text} for note in report.stays],
+        "stopped": report.stopped,
     }
 
 
@@ -135,18 +191,32 @@ def migrate_json(report: MigrateReport) -> dict[str, Any]:
         "phase": str(Phase.MIGRATE),
         "dry_run": report.dry_run,
         "exit_code": int(report.exit_code),
-        "results": [
-            {
-                "id": result.name,
-                "outcome": str(result.outcome),
-                "rows_done": result.rows_done,
-                "rows_left": result.rows_left,
-                "failed": [_failed_json(row) for row in result.failed],
-                "reason": result.reason,
-                "remedy": result.remedy,
-            }
-            for result in report.results
-        ],
+        "results": [_result_json(result) for result in report.results],
+        "previews": [_preview_json(preview) for preview in report.previews.values()],
+    }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.name,
+        "outcome": str(result.outcome),
+        "rows_found": result.rows_found,
+        "rows_done": result.rows_done,
+        "rows_left": result.rows_left,
+        "failed": [_failed_json(row) for row in result.failed],
+        "reason": result.reason,
+        "remedy": result.remedy,
+    }
+
+
+def _preview_json(preview: Preview) -> dict[str, Any]:
+    return {
+        "id": preview.work,
+        "does": preview.does,
+        "rows": preview.rows,
+        "groups": preview.groups,
+        "samples": list(preview.samples),
+        "references": list(preview.references),
     }
 
 

@@ -13,10 +13,13 @@ from emc.commands.session import planned, reach
 from emc.dialects import Dialect
 from emc.gates import Scope, judge
 from emc.planning import Plan
+from emc.planning.back import standing_of_undo
 from emc.state import ledger
+from emc.state.control import Standing, published
 from emc.state.failures import failures
 from emc.state.lease import holder
 from emc.state.progress import load
+from emc.state.ranges import ranges
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, rows_left
 
@@ -48,12 +51,14 @@ def status(upgrade: Upgrade, engine: Engine) -> StatusReport:
     dialect = reach(engine)
 
     def look(connection: Connection, derived: Plan) -> StatusReport:
-        work = tuple(_work_status(connection, one) for one in derived.all_work.values())
         held = holder(connection)
-        running = None
+        running = run = None
         if held is not None and held.expires_at > dialect.now(connection):
+            run = published(connection, held.token)
             running = f"{held.runner} runs {held.command} since {held.acquired_at:%Y-%m-%d %H:%M:%S} UTC"
-        return StatusReport(_judged(connection, derived, dialect), work, running, _next(derived))
+        work = tuple(_work_status(connection, one, run) for one in derived.all_work.values())
+        judged, back = _judged(connection, derived, dialect), standing_of_undo(connection, derived)
+        return StatusReport(judged, work, running, _next(derived), run, back)
 
     return planned(upgrade, engine, dialect, look)
 
@@ -76,14 +81,17 @@ def _judged(connection: Connection, derived: Plan, dialect: Dialect) -> PlanRepo
     )
 
 
-def _work_status(connection: Connection, work: Work | NotReady) -> WorkStatus:
+def _work_status(connection: Connection, work: Work | NotReady, run: Standing | None) -> WorkStatus:
     progress = load(connection, work.name)
     done = progress.rows_done if progress is not None else 0
+    done += sum(one.rows_done for one in ranges(connection, work.name))
     if isinstance(work, NotReady):
         return WorkStatus(work.name, done, None, None, reason=work.reason)
     left = rows_left(connection, work)
     eta: float | None = None
-    if progress is not None and done and left:
+    if run is not None and run.work == work.name:
+        eta = run.eta_seconds
+    elif progress is not None and done and left:
         elapsed = (progress.updated_at - progress.started_at) / dt.timedelta(seconds=1)
         eta = elapsed / done * left
     failed = failures(connection, work.name) if left else ()

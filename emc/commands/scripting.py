@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, literal, select
 from sqlalchemy.exc import CompileError
 
+from emc.changes.syncs import install_sync
 from emc.claims import CannotGuardError, Claim
 from emc.commands.guarding import guarded
 from emc.commands.plainly import plainly
 from emc.commands.results import PlanReport
 from emc.commands.session import planned, reach, units
-from emc.commands.sql import comment, heading, plan_sql, unmanaged_sql, work_sql
+from emc.commands.sql import comment, heading, in_python, plan_sql, unmanaged_sql, work_sql
 from emc.dialects.scripting import OLD_CODE_GONE, Scripting
 from emc.execute import RetryPolicy
 from emc.gates import Scope, gates_of, judge
@@ -26,9 +27,10 @@ from emc.gates.duplicates import NoConflicts, NoDuplicates
 from emc.gates.people import ExpandDone, MigrateDone, OldCodeGone
 from emc.gates.rows import CannotProveError, RowsGate
 from emc.operations import Kind
-from emc.phases import Phase
+from emc.phases import FORWARD, Phase
 from emc.planning import Plan
 from emc.steps import LockPolicy, Step, Transaction, shared_policy
+from emc.sync import SyncOp
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work
 
@@ -49,7 +51,7 @@ _PROVE_THEMSELVES = frozenset(
 
 
 @plainly
-def script(upgrade: Upgrade, engine: Engine, phases: Sequence[Phase] = tuple(Phase)) -> str:
+def script(upgrade: Upgrade, engine: Engine, phases: Sequence[Phase] = FORWARD) -> str:
     """The plan as a SQL script; where the database's dialect knows how, one that proves what its gates ask for.
 
     Reads only.
@@ -125,7 +127,7 @@ class _Script:
         yield from comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}")
         statements = work_sql(work, self.words.render)
         if not statements:
-            yield from comment("done by emc migrate, row by row")
+            yield from in_python(work)
             return
         yield from self._wait(Transaction.TOGETHER, LockPolicy.WEAK)
         yield from (f"{one};" for one in statements)
@@ -214,11 +216,13 @@ class _Script:
         kept = {_same(claim) for claim in now.claims} if now is not None else set()
         proofs = [self._proof(claim) for claim in claims if _same(claim) not in kept]
         if now is not None:
-            yield from comment(f"guard: {now.guarding.put.operation.description}")
-            yield from self._statements([now.guarding.put])
-            yield from comment("proof: what is in the way takes the guard away again, and ends the script")
+            if now.guarding.put.statements:
+                yield from comment(f"guard: {now.guarding.put.operation.description}")
+                yield from self._statements([now.guarding.put])
+            what = "takes the guard away again, and ends" if now.guarding.lifting else "ends"
+            yield from comment(f"proof: what is in the way {what} the script")
             yield from self._wait(Transaction.AUTOCOMMIT, LockPolicy.WEAK)
-            lifting = [sql for sql in now.guarding.drop[0].statements if sql in now.guarding.confirming]
+            lifting = now.guarding.lifting
             yield from (f"{self._proof(claim, lifting)};" for claim in now.claims)
         pieces = [piece for step in unit for piece in step.beforehand]
         if pieces and proofs:
@@ -226,6 +230,8 @@ class _Script:
             yield from (f"{proof};" for proof in proofs)
         for piece in pieces:
             yield from self._unit([piece])
+        if now is None:
+            proofs += self._kept(unit)
         tables = {step.operation.element.table for step in unit} | {claim.key for claim in claims}
         there = sorted(tables & self.scope.plan.situation.live.tables.keys(), key=lambda key: key.sort_key)
         steps = now.guarding.drop if now is not None else unit
@@ -250,6 +256,18 @@ class _Script:
             if not found and not asked_before and verdict is not None and not verdict.open:
                 shut.append(f"{gate.name} was shut ({verdict.reason})")
         return claims, shut
+
+    def _kept(self, unit: Sequence[Step]) -> Iterator[str]:
+        """That what keeps columns in step stands as it should, right before it goes."""
+        for step in unit:
+            if isinstance(step.operation.directive, SyncOp) and step.operation.kind == Kind.DROP_SYNC:
+                installed = install_sync(step.operation.directive.sync)
+                (made,) = self.scope.dialect.steps([installed], self.scope.plan.situation.live)
+                probe = made.postcondition
+                message = (
+                    f"gate sync-live:{step.operation.element} is shut: it is not so that {probe.expects}"
+                )
+                yield self.words.demand(f"({probe.sql})", message, "emc expand")
 
     # -- proofs ---------------------------------------------------------------------------------------------------
 

@@ -72,7 +72,17 @@ def reach(engine: Engine, *, may_create: bool = False) -> Dialect:
     ) from cause
 
 
-def planned(upgrade: Upgrade, engine: Engine, dialect: Dialect, look: Callable[[Connection, Plan], _T]) -> _T:
+Derive = Callable[[Connection, Upgrade, Dialect], Plan]
+"""Makes a plan: :func:`emc.planning.derive`, or that of the way back."""
+
+
+def planned(
+    upgrade: Upgrade,
+    engine: Engine,
+    dialect: Dialect,
+    look: Callable[[Connection, Plan], _T],
+    derive: Derive = derive,
+) -> _T:
     """What *look* sees in the plan as of now and, by the same snapshot, in the database; it only reads."""
     return dialect.ask(engine, lambda connection: look(connection, derive(connection, upgrade, dialect)))
 

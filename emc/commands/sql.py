@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ClauseElement, Delete, Dialect, Update, delete, update
+from sqlalchemy import ClauseElement, Dialect, delete, true, update
 from sqlalchemy.exc import CompileError
 
 from emc.commands.results import PlanReport
-from emc.phases import Phase
+from emc.literally import literally
+from emc.phases import FORWARD, Phase
 from emc.steps import Step, Transaction
-from emc.work import DeleteRow, NotReady, SetValues, Work
+from emc.work import DeleteRow, NotReady, Report, SetElsewhere, SetValues, Work
 
 
 def work_sql(work: Work | NotReady, render: Callable[[ClauseElement], str]) -> list[str]:
@@ -20,17 +22,26 @@ def work_sql(work: Work | NotReady, render: Callable[[ClauseElement], str]) -> l
     """
     if isinstance(work, NotReady):
         return []
-    statement: Update | Delete
+    statements: list[Any]
     if isinstance(work.action, SetValues):
-        statement = update(work.table).where(work.pending).values(dict(work.action.values))
-    elif isinstance(work.action, DeleteRow):
-        statement = delete(work.table).where(work.pending)
+        statements = [update(work.table).where(work.pending).values(dict(work.action.values))]
+    elif isinstance(work.action, SetElsewhere):
+        statements = list(work.action.statements(true()))
+    elif isinstance(work.action, DeleteRow) and work.action.merge is None:
+        statements = [delete(work.table).where(work.pending)]
     else:
         return []
     try:
-        return [render(statement)]
+        return [render(statement) for statement in statements]
     except (CompileError, NotImplementedError):
         return []
+
+
+def in_python(work: Work | NotReady) -> list[str]:
+    """What a script says in the place of statements."""
+    if isinstance(work, Work) and isinstance(work.action, Report):
+        return comment("left to a person: emc migrate --dry-run counts the rows and names the first of them")
+    return comment("done by emc migrate, row by row")
 
 
 def rendering(dialect: Dialect) -> Callable[[ClauseElement], str]:
@@ -41,16 +52,14 @@ def rendering(dialect: Dialect) -> Callable[[ClauseElement], str]:
 
     def render(statement: ClauseElement) -> str:
         try:
-            written = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-            # What is written for a driver that takes % for a parameter is doubled; no parameter is left here.
-            return written.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else written
+            return literally(statement, dialect)
         except (CompileError, NotImplementedError):
             return str(statement.compile(dialect=dialect))
 
     return render
 
 
-def plan_sql(report: PlanReport, dialect: Dialect, phases: Sequence[Phase] = tuple(Phase)) -> str:
+def plan_sql(report: PlanReport, dialect: Dialect, phases: Sequence[Phase] = FORWARD) -> str:
     """The whole plan as valid SQL with comments.
 
     :param dialect: SQLAlchemy's dialect object, to render with.
@@ -71,7 +80,7 @@ def plan_sql(report: PlanReport, dialect: Dialect, phases: Sequence[Phase] = tup
                 *comment(f"{work.name}: {work.reason if isinstance(work, NotReady) else work.description}"),
             ]
             statements = work_sql(work, rendering(dialect))
-            lines += [f"{one};" for one in statements] or comment("done by emc migrate, row by row")
+            lines += [f"{one};" for one in statements] or in_python(work)
     if Phase.CONTRACT in phases:
         lines += ["", "-- CONTRACT: once the old release is gone, and the gates are open"]
         lines += _steps(plan.steps(Phase.CONTRACT), report)
@@ -113,10 +122,19 @@ def _steps(steps: Iterable[Step], report: PlanReport) -> list[str]:
         if open_unit is None:
             lines += _beginning(step)
             open_unit = step
-        lines += [f"{statement.rstrip().rstrip(';')};" for statement in step.statements]
+        lines += [_statement(one, step) for one in step.statements]
     if open_unit is not None:
         lines += _ending(open_unit)
     return lines
+
+
+def _statement(sql: str, step: Step) -> str:
+    """*sql* as a client of its database takes it from a script."""
+    sql = sql.rstrip().rstrip(";")
+    if step.transaction is Transaction.LOCKED and ";" in sql:
+        # The clients of MySQL and MariaDB would send what is before the first one; mysqldump writes it so, too.
+        return f"DELIMITER ;;\n{sql};;\nDELIMITER ;"
+    return f"{sql};"
 
 
 def _beginning(step: Step) -> list[str]:
@@ -136,7 +154,7 @@ def _ending(step: Step) -> list[str]:
     return {
         Transaction.TOGETHER: ["COMMIT;"],
         Transaction.AUTOCOMMIT: [],
-        Transaction.LOCKED: [],
+        Transaction.LOCKED: ["UNLOCK TABLES;"],
         Transaction.REBUILD: ["COMMIT;", "PRAGMA legacy_alter_table=OFF;", "PRAGMA foreign_keys=ON;"],
     }[step.transaction]
 

@@ -7,6 +7,18 @@ when no row satisfies the condition of the work any more, or when emc can say wh
 from __future__ import annotations
 
 from emc.data.engine import run, run_all
+from emc.data.throttle import ThrottlePolicy, Throttles
+from emc.data.traffic import Notice
 from emc.data.values import BatchPolicy, Outcome, ProgressEvent, Result
 
-__all__ = ["BatchPolicy", "Outcome", "ProgressEvent", "Result", "run", "run_all"]
+__all__ = [
+    "BatchPolicy",
+    "Notice",
+    "Outcome",
+    "ProgressEvent",
+    "Result",
+    "ThrottlePolicy",
+    "Throttles",
+    "run",
+    "run_all",
+]

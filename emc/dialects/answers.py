@@ -62,3 +62,31 @@ class Progress:
     """What ``done`` and ``total`` count: blocks, rows, transactions."""
     waits_for: tuple[Blocker, ...] = ()
     """The sessions that have to end, or to give up a lock, before it goes on."""
+
+
+class Signal(enum.StrEnum):
+    """What a server tells of how much it has to bear."""
+
+    REPLICA_LAG = "replica-lag"
+    """Seconds that a replica is behind."""
+    WAL_BACKLOG = "wal-backlog"
+    """Segments of the write-ahead log that wait to be archived (PostgreSQL)."""
+    LOCK_WAIT = "lock-wait"
+    """Seconds for which another session has waited for rows that a batch of emc's holds (PostgreSQL)."""
+    THREADS_RUNNING = "threads-running"
+    """Sessions that are at work at this moment (MariaDB, MySQL)."""
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """How much a server has to bear, by one signal."""
+
+    signal: Signal
+    value: float | None
+    """``None``: it cannot be read."""
+    limit: float
+    """More than this is too much, unless somebody says otherwise."""
+    said: str
+    """What is so, as a clause: ``replica standby1 is 14 s behind``; or why it cannot be read."""
+    remedy: str = ""
+    """What makes it readable."""

@@ -7,56 +7,38 @@ applications is decided in :mod:`emc.changes`, before an operation gets here.
 from __future__ import annotations
 
 import abc
-import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Index,
-    Table,
-    Text,
-    UniqueConstraint,
-    cast,
-    func,
-    select,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, Connection, Engine, Table
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
-from emc.dialects.answers import Blocker, Failure, Progress
-from emc.dialects.scripting import Scripting
+from emc.dialects.rows import Rows
+from emc.dialects.scripting import Demanding, Scripting
+from emc.dialects.server import Server
 from emc.errors import Refusal
 from emc.fit import Fit, fit, misfits
 from emc.names import Element, TableKey
-from emc.operations import Operation
+from emc.operations import Kind, Operation
 from emc.schema import Dependent, LiveSchema, LiveTable
-from emc.steps import LockPolicy, Step, Transaction
-from emc.work.uniqueness import Uniqueness, uniqueness
-
-_T = TypeVar("_T")
-
-_SNAPSHOTS = 5
-"""How many snapshots are taken for one question that others' DDL keeps from being answered."""
+from emc.steps import Step
+from emc.sync import Sync, SyncPart
 
 
 class CannotSpellError(Exception):
     """The server does not let us create anything, so its spelling of the models cannot be had."""
 
 
-class Dialect(abc.ABC):
+class Dialect(Server, Rows):
     """One database. Stateless: everything it knows comes from its arguments."""
 
-    name: ClassVar[str]
-    """SQLAlchemy's name of the dialect."""
     transactional_ddl: ClassVar[bool]
     """Whether DDL can be rolled back."""
-    concurrent_sessions: ClassVar[bool] = True
-    """Whether a second session may write while the first one works."""
+    errors_end_transactions: ClassVar[bool] = False
+    """Whether a statement that fails leaves a transaction in which nothing but ROLLBACK works."""
+    streams_alone: ClassVar[bool] = False
+    """Whether a session that streams a result can send nothing else until that is read."""
     indexes_row_values: ClassVar[bool] = True
     """Whether an index serves a comparison of row values, ``(a, b) > (1, 2)``."""
     updates_what_it_reads: ClassVar[bool] = True
@@ -67,6 +49,11 @@ class Dialect(abc.ABC):
     """Whether a session can keep a row from being taken over while another one updates it (``FOR KEY SHARE``)."""
     separate_enums: ClassVar[bool] = False
     """Whether enumerated types exist apart from the columns that use them."""
+    keeps_writers_out: ClassVar[bool] = False
+    """Whether a transaction can keep writers out from the last look at the rows until a unique index is there, where it
+    is not that way anyhow (:attr:`emc.operations.Operation.at_once`)."""
+    foreign_keys_guard_themselves: ClassVar[bool] = False
+    """Whether a foreign key stands for new rows before the statements that add it prove it for the others."""
     indexes_foreign_keys: ClassVar[bool] = False
     """Whether a foreign key makes an index where it finds none; one that outlives it bears its name."""
     counting: ClassVar[str] = "a sequence as its default"
@@ -79,137 +66,18 @@ class Dialect(abc.ABC):
     """Whether a snapshot tells the indexes that foreign keys have made (:attr:`LiveTable.implied`)."""
     scripting: ClassVar[Scripting | None] = None
     """How a script is written that proves for itself what emc would prove; ``None`` where scripts are for reading."""
+    unlocks: ClassVar[str | None] = None
+    """What ends the locks of a step that holds some from statement to statement, where its session goes on."""
+    demanding: ClassVar[Demanding | None] = None
+    """How a script of Alembic's is stopped by a gate; ``None``: it cannot be."""
+    conditional: ClassVar[frozenset[str]] = frozenset({Kind.CREATE_TABLE, Kind.DROP_TABLE})
+    """The kinds of operations whose statement can say IF NOT EXISTS or IF EXISTS."""
     option_names: ClassVar[tuple[str, ...]] = ()
     """What options of the models may begin with besides SQLAlchemy's name of the dialect."""
 
     def serves(self, engine: Engine) -> bool:
         """Whether *engine* leads to this database; where several share a kind of URL, known once it has connected."""
         return engine.dialect.name == self.name
-
-    # -- sessions -----------------------------------------------------------------------------------------------
-
-    @abc.abstractmethod
-    def open(
-        self, engine: Engine, transaction: Transaction, locks: LockPolicy, lock_timeout: float
-    ) -> AbstractContextManager[Connection]:
-        """A connection for one attempt at one unit of work, with every timeout set and read back.
-
-        :param transaction: with ``TOGETHER`` and ``REBUILD`` the block is one transaction that can write, committed
-            when it ends and rolled back when it raises; with ``AUTOCOMMIT`` each statement is one of its own.
-        :param lock_timeout: seconds to wait for a lock under ``LockPolicy.SHORT``.
-        """
-
-    def renew(self, connection: Connection) -> bool:
-        """Set the timeouts of :meth:`open` again, after a user's function had *connection* in its hands.
-
-        :returns: whether its transaction is still the one that :meth:`open` began, as far as the database tells.
-        """
-        return True
-
-    def absent(self, engine: Engine) -> str | None:
-        """Why there is no database behind *engine* to look at, where connecting would make one; else ``None``."""
-        return None
-
-    def no_database(self, connection: Connection) -> str | None:
-        """Why *connection* works in no database, where a server may be entered without naming one; else ``None``."""
-        return None
-
-    def entry_remedy(self, error: DBAPIError) -> str | None:
-        """What would settle that a connection was refused with *error*; ``None`` where that is to check the URL."""
-        return None
-
-    @contextmanager
-    def reading(self, engine: Engine) -> Iterator[Connection]:
-        """A connection whose reads are one consistent snapshot, and whose transaction is always rolled back."""
-        with engine.connect() as connection:
-            try:
-                yield connection
-            finally:
-                connection.rollback()
-
-    def ask(self, engine: Engine, question: Callable[[Connection], _T]) -> _T:
-        """What *question*, which only reads, finds in one consistent snapshot.
-
-        It is asked again in a fresh one where DDL of another session got in its way: a snapshot cannot see into a table
-        that was made or rebuilt after it (MariaDB: error 1412).
-
-        :param question: given the connection of :meth:`reading`; may run several times.
-        """
-        for _ in range(_SNAPSHOTS - 1):
-            try:
-                with self.reading(engine) as connection:
-                    return question(connection)
-            except DBAPIError as error:
-                if self.failure(error) is not Failure.LOCKED:
-                    raise
-        with self.reading(engine) as connection:
-            return question(connection)
-
-    @abc.abstractmethod
-    def lock(self, connection: Connection, keys: Sequence[TableKey]) -> None:
-        """Keep everybody out of tables *keys* until the transaction of *connection* ends.
-
-        So what is proved next is still true when the drop runs. Nothing to do where :meth:`open` keeps writers out.
-        """
-
-    @abc.abstractmethod
-    def failure(self, error: DBAPIError) -> Failure:
-        """What *error* means."""
-
-    def cut_off(self, error: DBAPIError) -> bool:
-        """Whether a statement was ended because of the time it took, rather than because of that for which it waited.
-
-        It may have kept everybody out meanwhile, and would again.
-        """
-        return False
-
-    def blockers(self, connection: Connection, keys: Sequence[TableKey]) -> Sequence[Blocker]:
-        """The sessions, other than emc's, that hold locks on tables *keys*; empty where the database cannot tell."""
-        return ()
-
-    def long_transactions(self, connection: Connection) -> Sequence[Blocker]:
-        """Transactions, other than emc's, that have been open for longer than a build could wait for them at its end.
-
-        Empty where a build loses nothing by waiting, and where the database does not tell.
-        """
-        return ()
-
-    def builders(self, connection: Connection, key: TableKey) -> Sequence[Blocker]:
-        """The sessions that build an index on table *key* at this moment.
-
-        The server goes on with a build whose emc was killed; what it has made so far looks like a leftover. Empty where
-        such a statement ends with its session.
-        """
-        return ()
-
-    def knock(self, connection: Connection, key: TableKey) -> None:
-        """Make sure that nobody holds table *key* at this moment, so that a build of *connection* can begin at once.
-
-        :raises DBAPIError: somebody does; :meth:`failure` says ``LOCKED``. Nothing happens where a build that waits for
-            its beginning stalls nobody.
-        """
-        return
-
-    def session(self, connection: Connection) -> str | None:
-        """What :meth:`progress` knows the session of *connection* by; ``None`` where the server tells no progress."""
-        return None
-
-    def progress(self, connection: Connection, session: str, key: TableKey) -> Progress | None:
-        """How far *session* is with the statement about table *key* that it has sent; ``None`` if none is under way.
-
-        :param connection: another one, that commits by itself.
-        """
-        return None
-
-    def server_version(self, connection: Connection) -> str:
-        """The version, for the ledger, e.g. ``PostgreSQL 15.18``."""
-        version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
-        return f"{self.name} {version}"
-
-    def now(self, connection: Connection) -> dt.datetime:
-        """The server's clock, in UTC: hosts whose own clocks differ agree on it."""
-        now: dt.datetime = connection.execute(select(func.current_timestamp())).scalar_one()
-        return now.replace(tzinfo=dt.UTC) if now.tzinfo is None else now.astimezone(dt.UTC)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -291,6 +159,14 @@ class Dialect(abc.ABC):
         finished or cleaned up by the statements of the step.
         """
 
+    def foreseen(self, operations: Sequence[Operation], live: LiveSchema, expected: LiveSchema) -> LiveSchema:
+        """*expected*, with what this database will know besides once *operations* have run.
+
+        :param live: what they meet.
+        :param expected: what they leave, as far as any database goes.
+        """
+        return expected
+
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """What the role of *connection* lacks to run *steps*, by clauses like ``"CREATE on schema public"``.
 
@@ -336,6 +212,14 @@ class Dialect(abc.ABC):
         """The guards that stand on tables *keys*: definition by name, as in :attr:`emc.schema.LiveTable.guards`."""
         return {}
 
+    def alone(self, step: Step, cleaning: str, live: LiveSchema) -> Step | None:
+        """*step* with statement *cleaning* right before its own, and nobody who writes to its table in between.
+
+        :param cleaning: deletes from the table of the step; it reads none but that.
+        :returns: ``None`` where the table is too big for that unasked, and where a transaction spans DDL anyhow.
+        """
+        return None
+
     def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
         """Take the guards called *names*, which nothing needs any more, away from table *key*."""
         raise NotImplementedError(f"{self.name} knows no guards")
@@ -347,6 +231,10 @@ class Dialect(abc.ABC):
         """
         return ()
 
+    def given_up(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """How to take away what *steps*, which gates have stopped half-way, have left and what hinders writers."""
+        return ()
+
     def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
         """Half-made elements that are not emc's to touch: the dotted name of each, and what there is to say of it."""
         return ()
@@ -355,33 +243,25 @@ class Dialect(abc.ABC):
         """Those of tables *keys* that a transaction may write to which no guard has waited for."""
         return frozenset()
 
-    # -- facts for gates and data migrations ----------------------------------------------------------------------
+    # -- keeping columns in step ----------------------------------------------------------------------------------
+
+    def cannot_sync(self, sync: Sync, live: LiveSchema) -> Refusal | None:
+        """Why triggers could not keep *sync*, or would break what is there; ``None`` when they can and do not."""
+        return None
+
+    def sync_parts(self, sync: Sync, live: LiveSchema) -> Sequence[SyncPart]:
+        """What stands in the database while *sync* is kept; :meth:`steps` of ``INSTALL_SYNC`` makes these.
+
+        Deterministic: while a part of the same name has another definition in ``live``, the sync is not kept.
+        """
+        raise NotImplementedError(f"{self.name} keeps no columns in step")
+
+    # -- facts for gates ----------------------------------------------------------------------
+
+    def enforces_foreign_keys(self, connection: Connection) -> bool:
+        """Whether foreign keys act on what sessions like *connection* write."""
+        return True
 
     def index_scans(self, connection: Connection, index: Element) -> int | None:
         """How often *index* was used since the statistics were reset; ``None`` where the database cannot tell."""
-        return None
-
-    def uniqueness(self, element: Index | UniqueConstraint) -> Uniqueness:
-        """What a unique constraint or index of the models demands here, its options for this database included."""
-        prefix = f"{self.name}_"
-        options = {
-            name.removeprefix(prefix): value
-            for name, value in element.kwargs.items()
-            if name.startswith(prefix)
-        }
-        return uniqueness(element, options)
-
-    def ordered(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """*column* of a key in a form whose comparisons agree with the order in which rows are sorted by it."""
-        return column
-
-    def exact(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """*column* in a form in which two values are equal if they are the same, and only then.
-
-        Not every type can be compared, and a collation may find different texts equal.
-        """
-        return cast(column, Text)
-
-    def row_id(self, table: Table) -> ColumnElement[Any] | None:
-        """The physical address of a row, for tables without a key; ``None`` where there is none to walk by."""
         return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BinaryExpression, Column, Date, DateTime, Interval, Time
+from sqlalchemy import BinaryExpression, Column, ColumnElement, Date, DateTime, Interval, Time
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BindParameter,
@@ -83,14 +83,30 @@ class Rules:
     """Whether a cast to a date or time, or from one, depends on its value alone."""
 
 
+class NotRowwiseError(Exception):
+    """What an expression answers does not depend on its row alone, or that is not known; says why, as a clause."""
+
+
 def check(claim: Claim, rules: Rules) -> None:
     """Make sure that the condition of *claim* depends on its row alone.
 
     :raises CannotGuardError: it does not, or that is not known.
     """
-    parts = list(visitors.iterate(claim.in_the_way))
+    try:
+        check_row(claim.in_the_way, claim.table, rules, "its condition")
+    except NotRowwiseError as error:
+        raise CannotGuardError(str(error)) from error
+
+
+def check_row(expression: ColumnElement[Any], row: FromClause, rules: Rules, what: str) -> None:
+    """Make sure that the answer of *expression* depends on one *row* alone.
+
+    :param what: what the expression is, for the message: ``its condition``.
+    :raises NotRowwiseError: it does not, or that is not known.
+    """
+    parts = list(visitors.iterate(expression))
     for part in parts:
-        _check_part(part, claim, rules)
+        _check_part(part, row, rules, what)
     harmless = 0
     for part in parts:
         if isinstance(part, BinaryExpression):
@@ -98,8 +114,8 @@ def check(claim: Claim, rules: Rules) -> None:
     zoned = [str(part.name) for part in parts if isinstance(part, Column) and rules.is_zoned(part)]
     if len(zoned) > harmless:
         names = ", ".join(dict.fromkeys(zoned))
-        raise CannotGuardError(
-            f"its condition reads column {names}, whose value depends on the time zone of whoever asks"
+        raise NotRowwiseError(
+            f"{what} reads column {names}, whose value depends on the time zone of whoever asks"
         )
 
 
@@ -108,31 +124,31 @@ def columns_of(claim: Claim) -> frozenset[str]:
     return frozenset(part.name for part in visitors.iterate(claim.in_the_way) if isinstance(part, Column))
 
 
-def _check_part(part: Any, claim: Claim, rules: Rules) -> None:
+def _check_part(part: Any, row: FromClause, rules: Rules, what: str) -> None:
     is_function = isinstance(part, FunctionElement)  # Each of which may stand in FROM.
     if isinstance(part, SelectBase | ScalarSelect) or (isinstance(part, FromClause) and not is_function):
-        raise CannotGuardError("its condition holds a subquery, whose answer may change without the row")
+        raise NotRowwiseError(f"{what} holds a subquery, whose answer may change without the row")
     if not isinstance(part, _PARTS):
-        raise _unknown(f"{str(part)[:60]!r} ({type(part).__name__})")
-    if isinstance(part, Column) and part.table is not claim.table:
-        raise CannotGuardError(f"its condition speaks of {part}, which is not in table {claim.key}")
+        raise _unknown(what, f"{str(part)[:60]!r} ({type(part).__name__})")
+    if isinstance(part, Column) and part.table is not row:
+        raise NotRowwiseError(f"{what} speaks of {part}, which is not in table {row}")
     if is_function:
         name, packages = getattr(part, "name", type(part).__name__), getattr(part, "packagenames", ())
         if packages or str(name).lower() not in rules.functions:
-            raise CannotGuardError(
-                f"its condition calls {'.'.join([*packages, str(name)])}(), which may answer otherwise at another time"
+            raise NotRowwiseError(
+                f"{what} calls {'.'.join([*packages, str(name)])}(), which may answer otherwise at another time"
             )
     if isinstance(part, BindParameter) and (part.callable is not None or part.required):
-        raise CannotGuardError("its condition holds a value that is only known when it is asked")
+        raise NotRowwiseError(f"{what} holds a value that is only known when it is asked")
     own: Any = getattr(part, "operator", None)
     if isinstance(own, operators.custom_op) and own.opstring not in (rules.own_operators or (own.opstring,)):
-        raise _unknown(f"the operator {own.opstring}")
+        raise _unknown(what, f"the operator {own.opstring}")
     if isinstance(part, Cast) and not rules.converts_moments and _converts_moment(part):
-        raise _unknown(f"{str(part)[:60]!r}")
+        raise _unknown(what, f"{str(part)[:60]!r}")
 
 
-def _unknown(what: str) -> CannotGuardError:
-    return CannotGuardError(f"its condition holds {what}, of which emc cannot tell what it depends on")
+def _unknown(what: str, part: str) -> NotRowwiseError:
+    return NotRowwiseError(f"{what} holds {part}, of which emc cannot tell what it depends on")
 
 
 def _converts_moment(part: Cast[Any]) -> bool:
@@ -147,7 +163,8 @@ def _harmless(part: BinaryExpression[Any], rules: Rules) -> int:
     def is_zoned(side: Any) -> bool:
         return isinstance(side, Column) and rules.is_zoned(side)
 
-    sides = (part.left, part.right)
+    # What SQLAlchemy takes a side for says nothing to the server.
+    sides = [side.clause if isinstance(side, TypeCoerce) else side for side in (part.left, part.right)]
     if rules.fixes_constants:
         is_safe = all(is_zoned(side) or isinstance(side, Null | BindParameter) for side in sides)
     else:

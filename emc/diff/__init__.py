@@ -28,7 +28,7 @@ from emc.names import TableKey
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import Upgrade
 
-__all__ = ["Diff", "Note", "compare"]
+__all__ = ["Diff", "Note", "compare", "look"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,7 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
     """
     scope = Scope(upgrade)
     models = {key: table for key, table in upgrade.tables.items() if scope.accepts_table(key)}
-    live = dialect.read(connection, upgrade.schema_names)
-    live = in_models_case(live, models, connection.dialect)
-    live = as_models_say(live, models, connection.dialect.default_schema_name)
-    live = dataclasses.replace(live, tables=_with_keys_as_called(live.tables, models, connection.dialect))
+    live = look(connection, upgrade, dialect, models)
     instep = InStep(connection.dialect, dialect)
 
     standing = {key: live.tables[key] for key in models if key in live.tables}
@@ -97,6 +94,16 @@ def compare(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Diff:
         enumerations.compare(looked_at, models, live, connection.dialect) if dialect.separate_enums else []
     )
     return Diff(live, models, (*enums, *arranged(found, comparison)), notes.sorted())
+
+
+def look(
+    connection: Connection, upgrade: Upgrade, dialect: Dialect, models: Mapping[TableKey, Table]
+) -> LiveSchema:
+    """What the database has, in the words of *models*."""
+    live = dialect.read(connection, upgrade.schema_names)
+    live = in_models_case(live, models, connection.dialect)
+    live = as_models_say(live, models, connection.dialect.default_schema_name)
+    return dataclasses.replace(live, tables=_with_keys_as_called(live.tables, models, connection.dialect))
 
 
 def _spelled(

@@ -236,7 +236,7 @@ def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, 
         )
         spelled = next(
             (
-                one["name"] and _free(one["name"], pair.live)  # SQLite leaves it without one.
+                one["name"] and _free(one["name"], columns, pair.live)  # SQLite leaves it without one.
                 for one in getattr(pair.spelled, side, ())
                 if one[field] == columns and find(getattr(pair.live, side), one["name"]) is None
             ),
@@ -245,9 +245,14 @@ def _name_the_unnamed(operations: Sequence[Directive], pairs: Mapping[TableKey, 
         operation.constraint_name = replaced or spelled
 
 
-def _free(name: str, live: LiveTable) -> str:
-    """*name*, with the number that the server would give it beside an index that is called the same."""
-    taken = {one["name"] for one in (*live.indexes, *live.implied.values(), *live.uniques)}
+def _free(name: str, columns: list[str], live: LiveTable) -> str:
+    """*name*, with the number that the server would give it beside an index that is called the same.
+
+    A unique index of the same columns is the beginning of the constraint: a run was killed between the two.
+    """
+    begun = [one for one in live.indexes if one["unique"] and one["column_names"] == columns]
+    indexes = [one for one in live.indexes if one not in begun]
+    taken = {one["name"] for one in (*indexes, *live.implied.values(), *live.uniques)}
     numbered = (f"{name}_{number}" for number in itertools.count(2))
     return name if name not in taken else next(one for one in numbered if one not in taken)
 

@@ -41,6 +41,7 @@ class Attempts:
         rerender: Callable[[Connection], Sequence[Step]] | None,
         retry: RetryPolicy,
         report: Callable[[StepEvent], None],
+        spares: Callable[[EmcError], bool],
     ) -> None:
         self.engine = engine
         self.dialect = dialect
@@ -50,6 +51,7 @@ class Attempts:
         self.rerender = rerender
         self.retry = retry
         self.report = report
+        self.spares = spares
 
         self.notes = Notes(dialect, lease, release, phase)
         self.steps: dict[str, Step] = {}
@@ -100,12 +102,11 @@ class Attempts:
         """Carry the unit out, and tell whoever listens what became of its steps."""
         try:
             state = self.carry_out()
-        except LeaseLostError:
-            raise  # The ledger is the successor's now.
-        except StartOverError:
-            raise  # Nothing is given up.
+        except (LeaseLostError, StartOverError):
+            raise  # The ledger is the successor's now; or nothing is given up.
         except EmcError as error:
-            self.report_failure(error)
+            if not self.spares(error):
+                self.report_failure(error)
             raise
         attempt, seconds = self.patience.attempt, self.patience.seconds
         for step in self.steps.values():

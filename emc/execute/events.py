@@ -23,6 +23,8 @@ class StepState(enum.StrEnum):
     """The catalog shows its result."""
     SKIPPED = "skipped"
     """The catalog showed its result before anything was sent."""
+    CLEANED = "cleaned"
+    """Rows came late that are in its way. They were cleaned up, or have gone by themselves, and it is tried again."""
     FAILED = "failed"
     """It is given up; the error that is raised says why."""
 
@@ -43,6 +45,6 @@ class StepEvent:
     """When done: how long the attempt took that did it. While running: how long the statement has been under way. While
     waiting: how long a build had run whose work is lost."""
     reason: str = ""
-    """When waiting or failed: what the database said, in one line."""
+    """When waiting or failed: what the database said, in one line. When cleaned: what was."""
     progress: Progress | None = None
     """While running: how far it is."""

@@ -129,7 +129,12 @@ def _check(words: Words, step: Step, everything: Sequence[Words]) -> None:
         _check_drop(words, step, everything, rebuild=rebuild)
         return
     if verb == "DO":
-        # One statement after another is understood; whatever decides or builds statements (IF, EXECUTE) is not.
+        # One statement after another is understood; whatever decides or builds statements (IF, EXECUTE) is not. But emc
+        # looks over the triggers that it has just made, and notes down what they are.
+        if step.operation.kind == Kind.INSTALL_SYNC and (program := list(statements_of(words.program()))):
+            if any(inner.holds(_WRITES | {"DROP", "ALTER"}) for inner in program):
+                raise _Refused("DO runs a program that changes something")
+            return
         if (body := words.body()) is None or words:
             raise _Refused("DO runs a program")
         for inner in statements_of(body):
@@ -187,7 +192,7 @@ def _check_alter(words: Words, step: Step, everything: Sequence[Words], *, rebui
         if kind == "TABLE":
             # The name is given to the copy, or it is the copy that gets the name.
             renames = rebuild and _is_made("TABLE", name, everything)
-            _check_table_action(action, step, renames=renames)
+            _check_table_action(action, step, name, renames=renames)
         elif kind == "TYPE":
             if not action.begins("ADD", "VALUE"):
                 raise _Refused(f"ALTER TYPE {name} {action} changes a type that is in use")
@@ -198,7 +203,7 @@ def _check_alter(words: Words, step: Step, everything: Sequence[Words], *, rebui
             raise _Refused(f"ALTER SEQUENCE {name} {action} changes a sequence that is in use")
 
 
-def _check_table_action(action: Words, step: Step, *, renames: bool) -> None:
+def _check_table_action(action: Words, step: Step, table: str | None, *, renames: bool) -> None:
     operation, element = step.operation, step.operation.element
     verb = action.next()
     if verb == "ADD":
@@ -219,13 +224,20 @@ def _check_table_action(action: Words, step: Step, *, renames: bool) -> None:
         raise _Refused(f"ALTER COLUMN {column} {action} tightens a column")
     elif verb == "MODIFY" and operation.kind in _SPELLED_WHOLE:
         return
+    elif verb == "ENABLE":
+        action.skip("ALWAYS", "TRIGGER")
+        name = action.name()
+        if not is_own(name):
+            raise _Refused(f"ENABLE TRIGGER {name} lets a trigger fire that did not")
     elif verb == "DROP":
         _check_table_drop(action, step)
     elif verb == "RENAME":
         if renames and action.begins("TO"):
             return
-        what = action.next()
-        old = action.name() if what in {"CONSTRAINT", "COLUMN", "INDEX", "KEY"} else what
+        what = action.next() if action.begins_one_of({"CONSTRAINT", "COLUMN", "INDEX", "KEY"}) else ""
+        old = action.name()
+        if not action.begins("TO"):
+            raise _Refused(f"RENAME takes the name {table} away")
         # What a foreign key leaves behind on MySQL is called like it: no statement names it.
         left = operation.kind == Kind.DROP_FOREIGN_KEY and what == "INDEX" and action.next() == "TO"
         if not is_own(old) and not (left and action.name() == element.name):

@@ -60,6 +60,7 @@ def refused(failure: Failure, step: Step, statement: str, error: DBAPIError) -> 
         step=step.id,
         statement=statement,
         remedy=remedy,
+        violated=failure is Failure.INTEGRITY,
     )
 
 

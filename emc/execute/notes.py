@@ -33,13 +33,20 @@ class Notes:
 
     def add(self, connection: Connection, event: Event, step: Step, details: Mapping[str, Any]) -> None:
         """Write down what became of *step*, in the transaction of *connection*."""
-        allowed = {} if step.operation.allowed is None else {"allowed": step.operation.allowed}
+        operation = step.operation
+        more: dict[str, Any] = {}
+        if operation.allowed is not None:
+            more["allowed"] = operation.allowed
+        if operation.undoes is not None:
+            more["undoes"] = operation.undoes
+        if operation.remembers and event in (Event.SENT, Event.DONE):
+            more["before"] = operation.remembers
         entry = Entry(
             event=event,
             release=self._release,
             phase=self._phase,
             operation=step.id,
-            details={**details, **allowed, "run": self._run},
+            details={**details, **more, "run": self._run},
             server=self._dialect.server_version(connection),
             runner=str(self._lease.runner),
         )

@@ -27,6 +27,8 @@ _SAMPLE = 3
 """How many keys of rows in the way are noted down."""
 _START, _LARGEST = 5_000, 200_000
 """Rows of the first batch, and of the largest; nobody waits for a batch that only reads."""
+_TARGET = 0.5
+"""Seconds that such a batch should take."""
 
 
 def prove(
@@ -39,7 +41,9 @@ def prove(
     :param guards: the names of what stands, for the ledger.
     :param retry: its clock, how it sleeps between batches, and how often a lost connection is made again.
     """
-    policy = BatchPolicy(start=_START, largest=_LARGEST, clock=retry.clock, sleep=retry.sleep)
+    policy = BatchPolicy(
+        start=_START, largest=_LARGEST, target=_TARGET, rest=0.5, clock=retry.clock, sleep=retry.sleep
+    )
     proofs: list[Proof] = []
     for claim in claims:
         same = next((proof for proof in proofs if _is_same(proof.claim, claim)), None)

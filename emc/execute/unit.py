@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from emc.dialects.base import Dialect
+from emc.errors import EmcError
 from emc.execute.attempts import Attempts
 from emc.execute.events import StepEvent
 from emc.execute.outcomes import FOUND_DONE, FOUND_DONE_WHEN_REFUSED, StartOverError
@@ -35,6 +36,7 @@ def run_unit(
     rerender: Callable[[Connection], Sequence[Step]] | None = None,
     retry: RetryPolicy | None = None,
     report: Callable[[StepEvent], None] = lambda _: None,
+    spares: Callable[[EmcError], bool] = lambda _: False,
 ) -> None:
     """Carry out *steps*, which share one unit, or find that the catalog shows their results already.
 
@@ -49,6 +51,8 @@ def run_unit(
         themselves were interrupted. Without it the statements that did not succeed are sent again.
     :param retry: how patiently to ask for locks.
     :param report: hears what happens to each step.
+    :param spares: whether an error does not end the unit: the caller tells what becomes of it, and neither *report* nor
+        the ledger hears that it failed.
     :raises SubtractiveStatementError: in expand, a statement takes something away.
     :raises LeaseLostError: another emc has taken over.
     :raises LockBudgetError: a lock was not to be had within the budget.
@@ -61,6 +65,16 @@ def run_unit(
     if not steps:
         return
     unit = Attempts(
-        engine, dialect, steps, lease, release, phase, confirm, rerender, retry or RetryPolicy(), report
+        engine,
+        dialect,
+        steps,
+        lease,
+        release,
+        phase,
+        confirm,
+        rerender,
+        retry or RetryPolicy(),
+        report,
+        spares,
     )
     unit.run()

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from emc.dialects.base import Dialect
 from emc.execute.events import StepEvent, StepState
 from emc.execute.retry import RetryPolicy
+from emc.state.beside import beside
 from emc.steps import LockPolicy, Step, Transaction
 
 _PATIENCE = 1.0
@@ -72,7 +73,7 @@ def watched(
             if apart is not None:
                 apart.dispose()
 
-    thread = threading.Thread(target=look, name="emc progress", daemon=True)
+    thread = threading.Thread(target=beside, args=(engine, look), name="emc progress", daemon=True)
     thread.start()
     try:
         yield

@@ -76,6 +76,23 @@ class Words:
             self._at += 1
         return name
 
+    def path(self) -> tuple[str, ...]:
+        """Take a name, and answer all of its parts: ``("billing", "users")`` of ``"billing".users``."""
+        parts: list[str] = []
+        while self._left and self._left[0].text:
+            parts.append(self._left[0].text)
+            self._at += 1
+            if not (self._left and self._left[0].keyword == "."):
+                break
+            self._at += 1
+        return tuple(parts)
+
+    def program(self) -> str:
+        """What is in the dollar-quoted literal that comes next; nothing where there is none."""
+        text = self._left[0].text if self._left else ""
+        match = re.fullmatch(r"(\$\w*\$)(.*)\1", text, re.DOTALL)
+        return match.group(2) if match is not None else ""
+
     def body(self) -> str | None:
         """Take a dollar-quoted literal, and answer what is between ``BEGIN`` and ``END`` in it."""
         text = self._left[0].text if self._left else ""
@@ -114,6 +131,33 @@ class Words:
                 part.append(word)
         yield Words(part)
 
+    def behind(self, keywords: Collection[str]) -> Iterator[Words]:
+        """The words from each of *keywords* on."""
+        for at, word in enumerate(self._left):
+            if word.keyword in keywords:
+                yield Words(self._left[at:])
+
+    def within(self) -> Words:
+        """What is between the parentheses that come next; nothing where none come."""
+        if not self.begins("("):
+            return Words(())
+        depth = 0
+        for at, word in enumerate(self._left):
+            depth += {"(": 1, ")": -1}.get(word.keyword, 0)
+            if depth == 0:
+                return Words(self._left[1:at])
+        return Words(self._left[1:])
+
+    def outside(self) -> Words:
+        """The words that are left outside all parentheses."""
+        depth, found = 0, list[Word]()
+        for word in self._left:
+            depth -= word.keyword == ")"
+            if depth == 0 and word.keyword not in {"(", ")"}:
+                found.append(word)
+            depth += word.keyword == "("
+        return Words(found)
+
     def __bool__(self) -> bool:
         return bool(self._left)
 
@@ -121,14 +165,16 @@ class Words:
         return " ".join(word.text or "…" for word in self._left)
 
 
-def statements_of(sql: str) -> list[Words]:
+def statements_of(sql: str, *, once: bool = False) -> list[Words]:
     """The statements in *sql*, in every reading of it that a database may have.
 
     What would be a statement in any reading counts. The readings differ in what a backslash is, what ``#`` is, and
     whether ``--`` begins a comment where no white space follows.
+
+    :param once: there is one reading only (:func:`emc.execute.plain.plain`).
     """
     readings = [sql]
-    for differ in _READINGS:
+    for differ in () if once else _READINGS:
         readings = list(dict.fromkeys(read for text in readings for read in differ(text)))
     return [words for reading in readings for words in _parted(_words(reading))]
 
@@ -167,11 +213,13 @@ def _parted(words: Sequence[Word]) -> Iterator[Words]:
     """*words* parted at semicolons, except those within the body of a routine (BEGIN … END)."""
     part: list[Word] = []
     depth = 0
-    for word in words:
+    for at, word in enumerate(words):
         if part and part[0].keyword == "CREATE":
-            # A routine may hold CASE … END too.
-            opens = word.keyword in {"BEGIN", "CASE"}
-            depth += 1 if opens else -1 if word.keyword == "END" and depth else 0
+            # A routine may hold CASE … END too. What END IF ends was not counted when it began; END CASE ends one.
+            opens = word.keyword == "BEGIN" or (word.keyword == "CASE" and words[at - 1].keyword != "END")
+            follows = words[at + 1].keyword if at + 1 < len(words) else ""
+            ends = word.keyword == "END" and follows not in {"IF", "LOOP", "REPEAT", "WHILE"}
+            depth += 1 if opens else -1 if ends and depth else 0
         if word.keyword == ";" and depth == 0:
             if part:
                 yield Words(part)

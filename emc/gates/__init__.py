@@ -7,12 +7,13 @@ mistake in emc, and is refused.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from emc.claims import Claim, Proof
 from emc.dialects.base import Dialect
+from emc.gates import back
 from emc.gates.base import Gate, Scope, Verdict
 from emc.gates.dependents import NothingHangs
 from emc.gates.duplicates import NoConflicts, NoDuplicates
@@ -28,8 +29,10 @@ from emc.gates.people import (
     retirement,
 )
 from emc.gates.rows import FitsType, NoNulls, NoOrphans, NoViolations, ValueUnused
+from emc.gates.syncs import InStep, SyncLive
 from emc.names import ElementKind
 from emc.operations import Kind, Operation
+from emc.phases import Phase
 from emc.state.observations import forget, observation, observe
 
 __all__ = ["Gate", "Scope", "Verdict", "claims", "gates_of", "is_unwatched", "judge", "watch"]
@@ -44,6 +47,7 @@ _OWN: Mapping[str, tuple[Callable[[Operation], Gate], ...]] = {
     Kind.ALTER_TYPE: (FitsType,),
     Kind.DROP_COLUMN: (DataElsewhere, MigrateDone, Soaked),
     Kind.DROP_TABLE: (DataElsewhere, MigrateDone, Soaked),
+    Kind.DROP_SYNC: (InStep, SyncLive, Soaked),
     Kind.DROP_INDEX: (IndexUnused, Soaked),
     Kind.REMOVE_ENUM_VALUE: (ValueUnused,),
     Kind.DROP_ENUM: (Soaked,),
@@ -77,10 +81,12 @@ _REPLACED: Mapping[ElementKind, tuple[Callable[[Operation], Gate], ...]] = {
 
 
 def gates_of(operation: Operation) -> tuple[Gate, ...]:
-    """The gates of a contract operation, in the order in which they are asked.
+    """The gates of an operation of contract or undo, in the order in which they are asked.
 
     :raises LookupError: no gate is known for the kind of operation, so it must not run.
     """
+    if operation.phase is Phase.UNDO:
+        return _gates_of_undo(operation)
     if operation.kind == Kind.REPLACE_CONSTRAINT:
         own = _REPLACED[operation.element.kind]
     elif operation.kind == Kind.REPLACE_INDEX:
@@ -91,21 +97,34 @@ def gates_of(operation: Operation) -> tuple[Gate, ...]:
     return (ExpandDone(operation), *(make(operation) for make in own), *hangs, OldCodeGone(operation))
 
 
+def _gates_of_undo(operation: Operation) -> tuple[Gate, ...]:
+    replaces = operation.kind == Kind.REPLACE_CONSTRAINT
+    own = back.REPLACED[operation.element.kind] if replaces else back.OWN[operation.kind]
+    hangs = (NothingHangs,) if operation.kind in _TAKING_AWAY else ()
+    return tuple(make(operation) for make in (*own, *hangs, *back.ALL))
+
+
 def judge(
     operation: Operation,
     connection: Connection,
     scope: Scope,
     overrides: Mapping[str, str] | None = None,
     proofs: Sequence[Proof] = (),
+    left_to_the_database: Collection[str] = (),
 ) -> tuple[Verdict, ...]:
     """Ask every gate of *operation*. Reads only.
 
     :param overrides: reasons by the full name of a gate; a shut gate with a reason lets pass.
     :param proofs: what was seen behind the guards that still stand; these rows are not looked at again.
+    :param left_to_the_database: full names of gates that are not asked, since the statements fail where they are shut,
+        and refuse new rows in the way from the first of them on.
     """
     verdicts = []
     for gate in gates_of(operation):
         if not gate.concerns(scope):
+            continue
+        if gate.name in left_to_the_database:
+            verdicts.append(gate.opened("left to the database, which proves it behind the constraint"))
             continue
         own = [proof for proof in proofs if proof.claim.gate == gate.name]
         verdict = gate.proved(own) if own else gate.evaluate(connection, scope)
@@ -134,7 +153,7 @@ def _unless_it_cannot_be_guarded(
         )
     return gate.shut(
         f"no row is in the way now, but nothing would keep it so until the operation has run: {reason}",
-        f'{remedy}or verify it by hand: emc contract --override {gate.name} --reason "how it was verified"',
+        f'{remedy}or verify it by hand: {scope.command} --override {gate.name} --reason "how it was verified"',
         predicate=str(claim.in_the_way),
     )
 

@@ -62,6 +62,14 @@ class Scope:
     """The operator's word that no process of the old release runs any more."""
     soak: dt.timedelta | None = None
     """Replaces the soak of every declaration."""
+    new_code_gone: bool = False
+    """In undo: the operator's word that no process of the new release runs any more."""
+    expands_later: bool = False
+    """Whether what is left of expand can only come behind what runs now: it is of later revisions of Alembic."""
+    is_new: bool = False
+    """Whether the database was empty when the run began, so that no release has worked with it."""
+    command: str = "emc contract --old-code-gone"
+    """What is run again once a gate is open."""
     now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
     def table(self, key: TableKey) -> Table | None:
@@ -106,6 +114,10 @@ class Gate(abc.ABC):
         Asked of a gate that is open.
         """
         return ()
+
+    def cleaned_by(self, scope: Scope) -> str | None:
+        """The name of the data migration whose declaration says what becomes of the rows in the way, if one does."""
+        return None
 
     def proved(self, proofs: Sequence[Proof]) -> Verdict:
         """The answer to what was seen behind a guard, where :meth:`evaluate` would have to look at every row again."""

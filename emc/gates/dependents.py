@@ -36,7 +36,7 @@ class NothingHangs(Gate):
         if any(one.mentions for one in found):
             remedies.append(
                 "-- rewrite or drop the functions; if they speak of something else, or nobody calls them:\n"
-                f'emc contract --override {self.name} --reason "who looked, and why it does no harm"'
+                f'{scope.command} --override {self.name} --reason "who looked, and why it does no harm"'
             )
         if not remedies:
             remedies = ["Take it away by hand once nobody needs it; emc never sends CASCADE."]
@@ -45,5 +45,5 @@ class NothingHangs(Gate):
 
     def _found(self, scope: Scope) -> Sequence[Dependent]:
         plan = scope.plan
-        operations = [step.operation for step in (*plan.expand, *plan.contract)]
+        operations = [step.operation for step in (*plan.expand, *plan.contract, *plan.undo)]
         return scope.dialect.dependents(self.operation, plan.situation.live, operations)

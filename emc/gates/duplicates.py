@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, counted
-from emc.gates.rows import CannotProveError, _added, _attribute
-from emc.names import Element, ElementKind, TableKey
+from emc.gates.rows import CannotProveError, _added
+from emc.names import Element, ElementKind, TableKey, attribute
 from emc.operations import constraint_kind, table_key
 from emc.work.uniqueness import as_sql
 
@@ -41,6 +41,7 @@ class NoDuplicates(Gate):
         if table is None or expressions is None:
             return self.not_there_yet(str(self.element))
         names = [getattr(expression, "name", str(expression)) for expression in expressions]
+        columns = self._columns(scope)
         source: FromClause = table
         conditions: list[ColumnElement[bool]] = []
         nulls_alike = bool(directive.kw.get("postgresql_nulls_not_distinct"))
@@ -72,7 +73,7 @@ class NoDuplicates(Gate):
         return self.shut(
             f"{counted(int(extra), 'rows')} of {key} too many, in {counted(number, 'groups')} of equal "
             f"{', '.join(map(str, names))}",
-            self._remedy(scope, key, names),
+            self._remedy(scope, key, columns or names),
             rows=int(extra),
             keys=[
                 ", ".join(f"{name}={value!r}" for name, value in zip(names, row[:-1], strict=True))
@@ -81,11 +82,29 @@ class NoDuplicates(Gate):
             ],
         )
 
-    def _remedy(self, scope: Scope, key: TableKey, names: Sequence[Any]) -> str:
+    def cleaned_by(self, scope: Scope) -> str | None:
+        """The ``deduplicate`` of exactly these columns."""
+        key, columns = table_key(_added(self.operation.directive)), set(self._columns(scope))
         for rule in scope.plan.situation.upgrade.deduplications:
-            if {column.name for column in rule.columns} == set(names) and rule.table.name == key.name:
-                return f"emc migrate --only {rule.name}"
-        columns = ", ".join(_attribute(key, str(name)) for name in names)
+            if {column.name for column in rule.columns} == columns and (
+                TableKey(rule.table.schema, rule.table.name) == key
+            ):
+                return rule.name
+        return None
+
+    def _columns(self, scope: Scope) -> list[str]:
+        """The columns that the rule speaks of; those in its expressions too, where the models tell."""
+        directive: Any = _added(self.operation.directive)
+        rule = _index(scope.plan.situation.models.get(table_key(directive)), self.element)
+        if rule is not None:
+            return [column.name for column in rule.columns]
+        return [str(one if isinstance(one, str) else getattr(one, "name", one)) for one in directive.columns]
+
+    def _remedy(self, scope: Scope, key: TableKey, names: Sequence[Any]) -> str:
+        name = self.cleaned_by(scope)
+        if name is not None:
+            return f"emc migrate --only {name}"
+        columns = ", ".join(attribute(key, str(name)) for name in names)
         return f"upgrade.deduplicate({columns}, keep=...)  # then: emc migrate"
 
 

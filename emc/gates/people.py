@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from dataclasses import dataclass
 
-from sqlalchemy import ClauseElement, Column, Connection, or_
+from sqlalchemy import ClauseElement, Column, ColumnElement, Connection, TableClause, or_
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ColumnClause, TextClause
+from sqlalchemy.sql.elements import ColumnClause, TableValuedColumn, TextClause
 
+from emc.changes.base import column_element
 from emc.claims import Claim
 from emc.gates.base import Gate, Scope, Verdict, counted
 from emc.gates.rows import HoldsNoData
 from emc.names import Element, TableKey
+from emc.operations import Operation
+from emc.schema import LiveSchema
 from emc.state.observations import observation
-from emc.upgrade import Discard, Retire
+from emc.sync import SyncOp
+from emc.upgrade import Discard, Retire, Superseded
 from emc.work import (
     CallFunction,
     DeleteRow,
     NotReady,
+    Report,
+    SetElsewhere,
     SetValues,
     Work,
     anything_left,
@@ -27,6 +34,11 @@ from emc.work import (
     rows_left,
     sample_keys,
 )
+
+_NEW = "the database was empty when this run began, so no release has worked with it"
+
+_STAR_OR_NUMBER = re.compile(r"\*|\d+").fullmatch
+"""What SQLAlchemy writes into ``EXISTS (SELECT …)`` and ``count(…)``, and a person into the former."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +50,8 @@ class ExpandDone(Gate):
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Look whether the plan has anything to expand."""
         steps = scope.plan.expand
+        if scope.expands_later:
+            return self.opened("what is left of expand belongs to revisions that come after this one")
         if steps:
             listed = ", ".join(step.id for step in steps[:3]) + (", …" if len(steps) > 3 else "")
             return self.shut(
@@ -57,18 +71,29 @@ class MigrateDone(Gate):
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Look whether the plan has such data work left, and whether a straggler has made some since."""
-        key = self.element.table
         planned = {work.name for work in scope.plan.work}
         pending = [
             work.name
             for work in scope.plan.all_work.values()
-            if _may_read(work, key) and (work.name in planned or _came_up(connection, work, self.element))
+            if _may_read(work, self.element, scope.plan.situation.live)
+            and not (scope.expands_later and isinstance(work, NotReady))
+            and (work.name in planned or self._came_up(connection, work))
         ]
         if pending:
             listed = ", ".join(pending[:3]) + (", …" if len(pending) > 3 else "")
             noun = "data migration" if len(pending) == 1 else "data migrations"
             return self.shut(f"{len(pending)} {noun} not done: {listed}", "emc migrate")
         return self.opened(f"no data migration that may read {self.element.table} has rows left")
+
+    def _came_up(self, connection: Connection, work: Work | NotReady) -> bool:
+        """Whether *work* has rows of the table that is locked, and reads what is dropped."""
+        return (
+            isinstance(work, Work)
+            and work.key == self.element.table
+            and _reads(work, self.element)
+            and not _is_copied_along(work, self.operation)
+            and anything_left(connection, work)
+        )
 
     def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
         """That no row comes up for a data migration that reads what is dropped."""
@@ -79,7 +104,13 @@ class MigrateDone(Gate):
             and not work.is_complete
             and work.key == self.element.table
             and _reads(work, self.element)
+            and not _is_copied_along(work, self.operation)
         )
+
+
+def _is_copied_along(work: Work, operation: Operation) -> bool:
+    """Whether *work* copies what is dropped to where it is kept in step until then: another gate sees to that."""
+    return work.kind == "copy" and operation.together == f"sync:{work.name.removeprefix('copy:')}"
 
 
 def _none_left(gate: Gate, work: Work) -> Claim:
@@ -92,14 +123,16 @@ def _none_left(gate: Gate, work: Work) -> Claim:
 
 def _reads(work: Work, element: Element) -> bool:
     """Whether *work* may move data of *element*, which belongs to its own table, to a place that stays."""
-    if isinstance(work.action, CallFunction):
+    if isinstance(work.action, CallFunction) or (isinstance(work.action, DeleteRow) and work.action.merge):
         return True
-    if isinstance(work.action, DeleteRow) or element.name is None:
+    if isinstance(work.action, SetElsewhere):
+        return element.name is None or speaks_of(work.pending, element.name)
+    if isinstance(work.action, (DeleteRow, Report)) or element.name is None:
         return False  # What it writes is in the table that goes.
-    return any(_speaks_of(value, element.name) for value in (*work.action.values.values(), work.pending))
+    return any(speaks_of(value, element.name) for value in (*work.action.values.values(), work.pending))
 
 
-def _speaks_of(expression: object, column: str) -> bool:
+def speaks_of(expression: object, column: str) -> bool:
     """Whether *expression* may read *column*. What is written as text may."""
     return isinstance(expression, ClauseElement) and any(
         isinstance(part, TextClause)
@@ -108,24 +141,48 @@ def _speaks_of(expression: object, column: str) -> bool:
     )
 
 
-def _came_up(connection: Connection, work: Work | NotReady, element: Element) -> bool:
-    """Whether *work* has rows of the table that is locked, and reads what is dropped."""
-    return (
-        isinstance(work, Work)
-        and work.key == element.table
-        and _reads(work, element)
-        and anything_left(connection, work)
-    )
+def _may_read(work: Work | NotReady, element: Element, live: LiveSchema) -> bool:
+    """Whether *work* may look at *element*, or at other data of its own table.
 
-
-def _may_read(work: Work | NotReady, key: TableKey) -> bool:
-    """Whether *work* may look at table *key*: its own, or any that a function's connection or a subquery reaches."""
+    It does so in its own rows, through the connection of a function, or in a subquery of what it writes or of its
+    condition.
+    """
+    key = element.table
+    if work.kind == "copy":
+        return work.key == key  # Triggers do the same, and see no other rows.
     if isinstance(work, NotReady) or work.key == key:
+        return True
+    # That of orphans is emc's own, and reads keys that the models have: none that goes.
+    if work.kind != "orphans" and _looks_into(work.pending, element, live):
         return True
     if isinstance(work.action, CallFunction):
         return work.action.takes_connection
+    if isinstance(work.action, DeleteRow):
+        return work.action.merge is not None and work.action.merge.takes_connection
     return isinstance(work.action, SetValues) and any(
         isinstance(value, ClauseElement) for value in work.action.values.values()
+    )
+
+
+def _looks_into(condition: ColumnElement[bool], element: Element, live: LiveSchema) -> bool:
+    """Whether *condition*, which belongs to another table, may read *element*. Where nobody can tell, it may."""
+    parts = list(visitors.iterate(condition))
+    columns = [part for part in parts if isinstance(part, ColumnClause)]
+    written = {str(part.name) for part in columns if part.is_literal}
+    if any(isinstance(part, TextClause) for part in parts) or any(
+        not _STAR_OR_NUMBER(one) for one in written
+    ):
+        return True
+    sources = [part for part in (*parts, *(one.table for one in columns)) if isinstance(part, TableClause)]
+    keys = {TableKey(one.schema, one.name) for one in sources}
+    # What is no table may be a view of it.
+    if not any(key == element.table or key not in live.tables for key in keys):
+        return False
+    is_whole_row = "*" in written or any(isinstance(part, TableValuedColumn) for part in parts)
+    return (
+        is_whole_row
+        or element.name is None
+        or any(str(part.name).lower() == element.name.lower() for part in columns)
     )
 
 
@@ -137,6 +194,8 @@ class OldCodeGone(Gate):
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Take the operator's word, given for this very run."""
+        if scope.is_new:
+            return self.opened(_NEW, new=True)
         if scope.old_code_gone:
             return self.opened("the operator says that the old release is gone", word="--old-code-gone")
         return self.shut(
@@ -158,6 +217,8 @@ class DataElsewhere(Gate):
             return self.opened(
                 f"discarded on purpose: {removal.reason}", discarded=removal.reason, place=removal.place
             )
+        if isinstance(removal, Superseded):
+            return self._superseded(removal, scope)
         if not isinstance(removal, Retire):
             return self.shut(
                 f"nobody has declared that {self.element} may go", f'upgrade.retire("{self.element}")'
@@ -201,10 +262,26 @@ class DataElsewhere(Gate):
             rows=0,
         )
 
+    def _superseded(self, removal: Superseded, scope: Scope) -> Verdict:
+        """Its data is in the column that takes its place, which the gates of what goes along with it show."""
+        situation = scope.plan.situation
+        if self.operation.together is not None and removal.to in situation.syncs:
+            return self.opened(
+                f"it goes together with drop-sync:{removal.to}, whose gates show that {removal.to} says the same",
+                together=self.operation.together,
+            )
+        declared = next(one for one in situation.upgrade.parallels if removal in one.superseded)
+        gone = [str(one.target) for one in declared.superseded if one.target in situation.past.dropped]
+        if gone:
+            return self.opened(
+                f"it was in step with {removal.to} when {', '.join(gone)} was dropped", gone=gone
+            )
+        return self.shut(f"nothing keeps it in step with {removal.to}", "emc expand")
+
     def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
         """That it holds no data, or that none has come up which its data migrations have not seen."""
         removal = scope.plan.situation.removals.get(self.element)
-        if not isinstance(removal, Retire):
+        if not isinstance(removal, Retire) or isinstance(removal, Superseded):
             return ()
         if not removal.after:
             claims = HoldsNoData(self.operation).claims(connection, scope)
@@ -223,6 +300,8 @@ class IndexUnused(Gate):
 
     def evaluate(self, connection: Connection, scope: Scope) -> Verdict:
         """Compare the scans counted now with those counted when the retirement was first seen."""
+        if scope.is_new:
+            return self.opened(_NEW, new=True)
         scans = scope.dialect.index_scans(connection, self.element)
         if scans is None:
             return self.opened("this database does not count the uses of an index", counted=False)
@@ -274,14 +353,24 @@ class Soaked(Gate):
         return self.opened(f"its gates are open since {seen.first_seen:%Y-%m-%d %H:%M} UTC")
 
 
+FIRST_OPEN = "open:"
+"""How the names of all such first sights begin."""
+
+
 def first_open(gate: Gate) -> str:
     """Under which name the first sight of open gates is kept."""
-    return f"open:{gate.operation.id}"
+    return f"{FIRST_OPEN}{gate.operation.id}"
 
 
 def required_soak(gate: Gate, scope: Scope) -> dt.timedelta:
     """How long the gates of an operation have to stay open."""
     if scope.soak is not None:
         return scope.soak
-    removal = scope.plan.situation.removals.get(gate.element)
+    removals, directive = scope.plan.situation.removals, gate.operation.directive
+    removal = removals.get(gate.element)
+    if isinstance(directive, SyncOp):
+        # The triggers and the old columns go together, and it is the triggers that wait.
+        removal = removals.get(column_element(directive.sync.key, directive.sync.sources[0]))
+    elif isinstance(removal, Superseded):
+        return dt.timedelta(0)
     return removal.soak if isinstance(removal, Retire) else dt.timedelta(0)

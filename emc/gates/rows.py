@@ -19,22 +19,21 @@ from sqlalchemy import (
     FromClause,
     Table,
     Text,
-    and_,
     cast,
-    exists,
     false,
     literal_column,
-    not_,
     or_,
-    select,
     true,
 )
 
 from emc.claims import Claim
 from emc.gates.base import SAMPLE, Gate, Scope, Verdict, count_rows, counted, first_keys
-from emc.names import ElementKind, TableKey, dotted
+from emc.literally import literally
+from emc.names import ElementKind, TableKey, attribute, mapped_class
 from emc.operations import SPELLED_TYPE, AlterEnumOp, ReplaceOp, table_key
 from emc.schema import column_named
+from emc.upgrade import Orphans
+from emc.work.orphanhood import parentless
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +77,8 @@ class RowsGate(Gate):
             found = self.in_the_way(connection, scope)
         except CannotProveError as error:
             return self.shut(
-                str(error), f'emc contract --override {self.name} --reason "how it was verified by hand"'
+                str(error),
+                f'{scope.command} --override {self.name} --reason "how it was verified by hand"',
             )
         if found is None:
             return self.not_there_yet(str(self.element))
@@ -110,7 +110,10 @@ class NoNulls(RowsGate):
         """Count; and while the column is not there yet, say in time that nothing fills it."""
         situation = scope.plan.situation
         key, name = self.element.table, str(self.element.name)
-        if situation.is_new_column(key, name) and situation.upgrade.fill_of(key, name) is None:
+        is_filled = (
+            situation.upgrade.fill_of(key, name) is not None or situation.sync_to(key, name) is not None
+        )
+        if situation.live.column(key, name) is None and not is_filled:
             return self.shut(f"{self.element} is not there yet, and nothing fills it", self.remedy(scope))
         return super().evaluate(connection, scope)
 
@@ -132,13 +135,19 @@ class NoNulls(RowsGate):
         fill = scope.plan.situation.upgrade.fill_of(self.element.table, str(self.element.name))
         if fill is not None:
             return f"emc migrate --only {fill.name}"
+        sync = scope.plan.situation.sync_to(self.element.table, str(self.element.name))
+        if sync is not None:
+            return (
+                f"emc migrate --only copy:{sync.name}   # what is NULL then is so in the old columns: let up= at "
+                f"{sync.place} answer a value for it"
+            )
         value = "value"
         model = scope.plan.situation.models.get(self.element.table)
         column = column_named(model, str(self.element.name)) if model is not None else None
         default: Any = column.default if column is not None else None
         if default is not None and default.is_scalar:
             value = repr(default.arg)  # what the new release writes where nothing is given
-        return f"upgrade.fill({_attribute(self.element.table, str(self.element.name))}, {value})  # then: emc migrate"
+        return f"upgrade.fill({attribute(self.element.table, str(self.element.name))}, {value})  # then: emc migrate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +179,7 @@ class NoViolations(RowsGate):
     def remedy(self, scope: Scope) -> str:
         """A data migration."""
         return (
-            f"@upgrade.data_migration({_class(self.element.table)}, where=not_(...))  # repair the rows, "
+            f"@upgrade.data_migration({mapped_class(self.element.table)}, where=not_(...))  # repair the rows, "
             "then: emc migrate"
         )
 
@@ -198,28 +207,35 @@ class NoOrphans(RowsGate):
             (child.columns[local], other.columns[remote])
             for local, remote in zip(directive.local_cols, directive.remote_cols, strict=True)
         ]
-        lonely = ~exists(
-            select(1).select_from(other).where(and_(*(mine == theirs for mine, theirs in pairs)))
-        )
-        complete = and_(*(mine.is_not(None) for mine, _ in pairs))
-        where = and_(complete, lonely)
-        if str(directive.kw.get("match") or "").upper() == "FULL":
-            where = or_(where, and_(or_(*(mine.is_not(None) for mine, _ in pairs)), not_(complete)))
-        return child, where
+        return child, parentless(pairs, other, directive.kw.get("match"))
 
     def noun(self) -> str:
         """What the rows in the way are."""
         return f"rows of {self.element.table} without a parent"
 
-    def remedy(self, scope: Scope) -> str:
-        """The clean-up."""
+    def cleaned_by(self, scope: Scope) -> str | None:
+        """The ``orphans`` of exactly these columns."""
+        rule = self._rule(scope)
+        return rule.name if rule is not None else None
+
+    def _rule(self, scope: Scope) -> Orphans | None:
         directive: Any = _added(self.operation.directive)
         for rule in scope.plan.situation.upgrade.orphan_rules:
             if {column.name for column in rule.columns} == set(directive.local_cols) and TableKey(
                 rule.table.schema, rule.table.name
             ) == table_key(directive):
-                return f"emc migrate --only {rule.name}"
-        columns = ", ".join(_attribute(table_key(directive), name) for name in directive.local_cols)
+                return rule
+        return None
+
+    def remedy(self, scope: Scope) -> str:
+        """The clean-up."""
+        directive: Any = _added(self.operation.directive)
+        rule = self._rule(scope)
+        if rule is not None and rule.action == "report":
+            return f"Repair the rows; emc migrate --dry-run --only {rule.name} counts and names them"
+        if rule is not None:
+            return f"emc migrate --only {rule.name}"
+        columns = ", ".join(attribute(table_key(directive), name) for name in directive.local_cols)
         return f'upgrade.orphans({columns}, action="set null")  # or "delete"; then: emc migrate'
 
 
@@ -253,7 +269,7 @@ class FitsType(RowsGate):
     def remedy(self, scope: Scope) -> str:
         """A data migration."""
         return (
-            f"@upgrade.data_migration({_class(self.element.table)}, where=...)  # shorten the values, "
+            f"@upgrade.data_migration({mapped_class(self.element.table)}, where=...)  # shorten the values, "
             "then: emc migrate"
         )
 
@@ -326,11 +342,15 @@ class ValueUnused(Gate):
         if total:
             return self.shut(
                 f"{counted(total, 'rows')} with {' or '.join(map(repr, removed))}",
-                "@upgrade.data_migration(...)  # give these rows another value, then: emc migrate",
+                self.remedy(),
                 rows=total,
                 keys=keys,
             )
         return self.opened(f"no row has {' or '.join(map(repr, removed))}", rows=0)
+
+    def remedy(self) -> str:
+        """A data migration."""
+        return "@upgrade.data_migration(...)  # give these rows another value, then: emc migrate"
 
     def claims(self, connection: Connection, scope: Scope) -> tuple[Claim, ...]:
         """That no row has the label, for each column of the type."""
@@ -364,14 +384,4 @@ def as_written(condition: Any, dialect: Dialect) -> str:
     """*condition* as SQL that names columns without their table, as it stands in the DDL of a CHECK."""
     if isinstance(condition, str):
         return condition
-    compiler = dialect.statement_compiler(dialect, None)
-    return str(compiler.process(condition, include_table=False, literal_binds=True))
-
-
-def _class(key: TableKey) -> str:
-    """A guess at the mapped class, for lines to paste."""
-    return "".join(word.title() for word in key.name.removesuffix("s").split("_"))
-
-
-def _attribute(key: TableKey, column: str) -> str:
-    return f"{_class(key)}.{dotted(column)}"
+    return literally(condition, dialect, include_table=False)

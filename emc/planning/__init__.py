@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -19,13 +19,15 @@ from emc.errors import PlanRefusedError, Refusal
 from emc.operations import Kind, Operation
 from emc.phases import Phase
 from emc.planning.order import after_their_keys, in_order
+from emc.planning.ways import WayBack, remembering, ways_back
 from emc.schema import LiveSchema
 from emc.state.ledger import carried_out, carried_out_beside_old_code
 from emc.steps import Step
+from emc.sync import SyncOp, is_kept
 from emc.upgrade import Upgrade
 from emc.work import NotReady, Work, all_work, anything_left
 
-__all__ = ["Note", "Plan", "derive"]
+__all__ = ["Note", "Plan", "WayBack", "derive", "is_open"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Note:
     """Something to know that stops nothing."""
 
     kind: str
-    """``not-convergent``, ``not-compared``, ``looks-like-rename``, ``nothing-left``, ``guard`` or ``unfinished``."""
+    """``not-convergent``, ``not-compared``, ``looks-like-rename``, ``nothing-left``, ``no-way-back``, ``guard``,
+    ``sync`` or ``unfinished``."""
     target: str
     text: str
 
@@ -53,15 +56,22 @@ class Plan:
     contract: tuple[Step, ...]
     unmanaged: tuple[Unmanaged, ...]
     notes: tuple[Note, ...]
+    undo: tuple[Step, ...] = ()
+    """Of a plan of the way back (``emc.planning.back``), which has no other steps."""
+    work_back: tuple[Work, ...] = ()
+    """Of such a plan: the data migrations that have a way back, those to be undone first before the others."""
+    ways: Mapping[str, WayBack] = field(default_factory=dict)
+    """What undo makes of each operation of expand and of each data migration, by id."""
 
     def steps(self, phase: Phase) -> tuple[Step, ...]:
         """The schema steps of *phase*; the migrate phase has none."""
-        return {Phase.EXPAND: self.expand, Phase.MIGRATE: (), Phase.CONTRACT: self.contract}[phase]
+        steps = {Phase.EXPAND: self.expand, Phase.CONTRACT: self.contract, Phase.UNDO: self.undo}
+        return steps.get(phase, ())
 
     @property
     def names(self) -> Iterator[str]:
         """Every name that ``--only`` knows."""
-        yield from (step.id for step in (*self.expand, *self.contract))
+        yield from (step.id for step in (*self.expand, *self.contract, *self.undo))
         yield from self.all_work
 
     @property
@@ -77,8 +87,16 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     :raises PlanRefusedError: there are differences that emc refuses to act on.
     """
     diff = compare(connection, upgrade, dialect)
-    past = _past(connection, upgrade, dialect)
-    classified = classify(diff.directives, upgrade, diff.live, diff.models, past, dialect.fit)
+    past = past_of(connection, upgrade, dialect)
+    classified = classify(
+        diff.directives,
+        upgrade,
+        diff.live,
+        diff.models,
+        past,
+        dialect.fit,
+        lambda sync: is_kept(sync, diff.live, dialect.sync_parts),
+    )
     situation = classified.situation
     operations = allowed(after_their_keys(classified.operations, diff.live, diff.models), upgrade)
     expand = in_order(operations, Phase.EXPAND, diff.live)
@@ -86,13 +104,17 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
     refusals: list[Refusal] = list(classified.refusals)
     everything = (*expand, *contract)
     refusals += filter(None, (dialect.refuse(operation, diff.live, everything) for operation in everything))
+    installed = (one.directive.sync for one in expand if isinstance(one.directive, SyncOp))
+    refusals += filter(None, (dialect.cannot_sync(sync, diff.live) for sync in installed))
     if refusals:
         raise PlanRefusedError(refusals)
-    work = all_work(upgrade, diff.live, dialect.uniqueness)
+    work = all_work(upgrade, diff.live, dialect.uniqueness, dialect, past.contracted)
+    expand = remembering(expand, diff.live)
     expanding, contracting = (render(dialect, one, situation) for one in (expand, contract))
     notes = [Note(note.kind, note.target, note.text) for note in diff.notes]
     notes += [Note(hint.kind, hint.target, hint.text) for hint in classified.hints]
     notes += _guards(diff.live)
+    notes += _undeclared_syncs(situation, dialect)
     notes += idle_allowances(everything, upgrade)
     steps = (*expanding, *contracting)
     for left in dialect.leftovers(steps, diff.live):
@@ -104,11 +126,12 @@ def derive(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Plan:
         release=upgrade.release,
         situation=situation,
         expand=expanding,
-        work=tuple(one for one in work if _is_open(connection, one)),
+        work=tuple(one for one in work if is_open(connection, one)),
         all_work={one.name: one for one in work},
         contract=contracting,
         unmanaged=classified.unmanaged,
         notes=tuple(notes),
+        ways=ways_back(expand, work, upgrade, situation),
     )
 
 
@@ -141,16 +164,39 @@ def _guards(live: LiveSchema) -> Iterator[Note]:
             )
 
 
-def _past(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Past:
+def _undeclared_syncs(situation: Situation, dialect: Dialect) -> Iterator[Note]:
+    """What keeps columns in step though no declaration asks for it any more."""
+    live = situation.live
+    standing = {key: table for key, table in live.tables.items() if table.syncs}
+    if not standing:
+        return
+    wanted = {
+        (part.key, part.name) for sync in situation.syncs.values() for part in dialect.sync_parts(sync, live)
+    }
+    for key, table in sorted(standing.items(), key=lambda item: item[0].sort_key):
+        left = sorted(name for name in table.syncs if (key, name) not in wanted)
+        if left:
+            yield Note(
+                "sync",
+                str(key),
+                f"{', '.join(left)} keeps columns in step, but no declaration asks for it any more. Put the rename or "
+                "convert back, and contract takes it away once the old column may go.",
+            )
+
+
+def past_of(connection: Connection, upgrade: Upgrade, dialect: Dialect) -> Past:
     """What the ledger says was done. Without a label nobody can tell this release from the one before it."""
     added: frozenset[str] = frozenset()
     if upgrade.release is not None:
         added = carried_out_beside_old_code(connection, upgrade.release)
     dropped = frozenset(one for one in carried_out(connection) if one.startswith("drop-"))
+    holding = tuple(f"{kind}:" for kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE))
+    held = (one for one in carried_out(connection, Phase.CONTRACT) if one.startswith(holding))
     keys = (one for one in dropped if one.startswith(f"{Kind.DROP_FOREIGN_KEY}:"))
     return Past(
         added,
         frozenset(map(_target, dropped)),
+        frozenset(map(_target, held)),
         frozenset(map(_target, keys)) if dialect.indexes_foreign_keys else frozenset(),
     )
 
@@ -165,5 +211,6 @@ def render(dialect: Dialect, operations: list[Operation], situation: Situation) 
     return tuple(dialect.steps(operations, situation.live)) if operations else ()
 
 
-def _is_open(connection: Connection, work: Work | NotReady) -> bool:
+def is_open(connection: Connection, work: Work | NotReady) -> bool:
+    """Whether data *work* is not complete."""
     return isinstance(work, NotReady) or anything_left(connection, work)

@@ -28,6 +28,8 @@ _RANKS: Mapping[Phase, tuple[str, ...]] = {
         Kind.ADD_COLUMN,
         Kind.ALTER_TYPE,
         Kind.SET_DEFAULT,
+        # Before the indexes: what is written while these are built is in step already.
+        Kind.INSTALL_SYNC,
         Kind.CREATE_INDEX,
         Kind.ADD_UNIQUE,
         Kind.REPLACE_CONSTRAINT,
@@ -53,10 +55,32 @@ _RANKS: Mapping[Phase, tuple[str, ...]] = {
         Kind.DROP_UNIQUE,
         Kind.DROP_EXCLUSION,
         Kind.DROP_INDEX,
+        Kind.DROP_SYNC,
         Kind.DROP_COLUMN,
         Kind.DROP_TABLE,
         Kind.REMOVE_ENUM_VALUE,
         Kind.DROP_ENUM,
+    ),
+    # What is built on others goes before them, and what the old release relies on comes back to what is left.
+    Phase.UNDO: (
+        Kind.DROP_FOREIGN_KEY,
+        Kind.DROP_CHECK,
+        Kind.DROP_UNIQUE,
+        Kind.DROP_EXCLUSION,
+        Kind.DROP_INDEX,
+        Kind.DROP_SYNC,
+        Kind.DROP_COLUMN,
+        Kind.DROP_TABLE,
+        Kind.ALTER_TYPE,
+        Kind.SET_NOT_NULL,
+        Kind.SET_DEFAULT,
+        Kind.DROP_DEFAULT,
+        Kind.REPLACE_CONSTRAINT,
+        Kind.ADD_CHECK,
+        Kind.ADD_FOREIGN_KEY,
+        Kind.REMOVE_ENUM_VALUE,
+        Kind.DROP_ENUM,
+        Kind.SET_COMMENT,
     ),
 }
 
@@ -80,7 +104,33 @@ def in_order(operations: Sequence[Operation], phase: Phase, live: LiveSchema) ->
             within = drops.get(operation.element.table, 0)
         return (ranks[operation.kind], within, operation.element.sort_key)
 
-    return sorted((one for one in operations if one.phase is phase), key=sort_key)
+    return _side_by_side(sorted((one for one in operations if one.phase is phase), key=sort_key))
+
+
+_ALONG: Mapping[str, int] = {Kind.DROP_SYNC: 0, Kind.DROP_COLUMN: 1}
+"""Which comes first of operations that run together; all others come last."""
+
+
+def _side_by_side(operations: Sequence[Operation]) -> list[Operation]:
+    """*operations*, those that run together where the last column of theirs is dropped.
+
+    So a generated column has gone before the one that it is computed from.
+    """
+    groups: dict[str, list[Operation]] = {}
+    for operation in operations:
+        if operation.together is not None:
+            groups.setdefault(operation.together, []).append(operation)
+    last = {
+        mark: max((one for one in members if one.kind in _ALONG), key=operations.index, default=members[-1])
+        for mark, members in groups.items()
+    }
+    ordered: list[Operation] = []
+    for operation in operations:
+        if operation.together is None:
+            ordered.append(operation)
+        elif operation is last[operation.together]:
+            ordered += sorted(groups[operation.together], key=lambda one: _ALONG.get(one.kind, 2))
+    return ordered
 
 
 def _generated_first(operation: Operation, live: LiveSchema) -> int:

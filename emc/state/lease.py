@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from emc.dialects.answers import Failure
 from emc.dialects.base import Dialect
 from emc.errors import EmcError, LeaseHeldError, LeaseLostError
+from emc.state.beside import beside
 from emc.state.runner import Runner
 from emc.state.tables import LEASE, ensure, exists
 from emc.steps import LockPolicy, Transaction
@@ -36,7 +37,9 @@ LOCK_TIMEOUT: Final = 1.0
 """Seconds to wait for the row of the lease."""
 
 _ROW: Final = "runner"
-"""The one row: one runner at a time in a database."""
+"""The row of the holder: one runner at a time in a database."""
+_WORKER: Final = "worker"
+"""The rows of its workers begin like this; see :class:`Fence`."""
 
 _UNRETURNED: Final[set[tuple[str, Runner, int, dt.datetime]]] = set()
 """What could not be given back because the server was away: database and holder. The process lives on, and yet nobody
@@ -82,6 +85,7 @@ class Lease:
         self._holder = holder
         self.runner: Runner = holder.runner
         self.token: int = holder.token
+        self.command: str = holder.command
         self._engine = engine
         self._dialect = dialect
         self._now = now
@@ -95,7 +99,9 @@ class Lease:
 
     def __enter__(self) -> Self:
         if self._dialect.concurrent_sessions:
-            self._thread = threading.Thread(target=self._keep, name="emc lease", daemon=True)
+            self._thread = threading.Thread(
+                target=beside, args=(self._engine, self._keep), name="emc lease", daemon=True
+            )
             self._thread.start()
         return self
 
@@ -135,10 +141,15 @@ class Lease:
             select(LEASE).where(LEASE.c.name == _ROW).with_for_update(read=weak, key_share=weak)
         ).one_or_none()
         if row is None or row.token != self.token or row.host is None:
-            self._lost = True
+            raise self.lost(connection)
         if self._lost:
-            raise _lost_error(None if row is None else _holder(row))
+            raise _lost_error(_holder(row))
         self.renew_if_due(connection)
+
+    def lost(self, connection: Connection) -> LeaseLostError:
+        """Note that somebody else has taken over, and say who."""
+        self._lost = True
+        return _lost_error(holder(connection))
 
     def renew_if_due(self, connection: Connection) -> None:
         """Renew the lease in the transaction of *connection* if it is time.
@@ -151,6 +162,16 @@ class Lease:
         if self._monotonic() - self._renewed >= patience:
             self._renew(connection)
 
+    def fence(self, connection: Connection, number: int) -> Fence:
+        """What worker *number* of this run confirms in its transactions.
+
+        :param connection: in a transaction that has confirmed the lease.
+        """
+        ours = LEASE.c.name == f"{_WORKER} {number}"
+        if connection.execute(update(LEASE).where(ours).values(token=self.token)).rowcount == 0:
+            connection.execute(insert(LEASE).values(name=f"{_WORKER} {number}", token=self.token))
+        return Fence(self, number)
+
     def _renew(self, connection: Connection) -> None:
         begun = self._monotonic()
         now = self._now(connection)
@@ -160,8 +181,7 @@ class Lease:
             .values(renewed_at=now, expires_at=now + LIFETIME)
         )
         if renewed.rowcount == 0:
-            self._lost = True
-            raise _lost_error(holder(connection))
+            raise self.lost(connection)
         self._renewed = begun
 
     def _keep(self) -> None:
@@ -189,6 +209,31 @@ class Lease:
 
     def _open(self) -> AbstractContextManager[Connection]:
         return self._dialect.open(self._engine, Transaction.TOGETHER, LockPolicy.SHORT, LOCK_TIMEOUT)
+
+
+class Fence:
+    """The lease as one of several workers of its holder confirms it: by a row of its own.
+
+    Workers that confirmed it by the one row of the holder would wait for each other, where a lock of a row cannot be
+    shared while that row is renewed (:attr:`Dialect.shares_rows`). Whoever takes the lease takes these rows away, and
+    so waits for the transaction of each worker.
+    """
+
+    def __init__(self, lease: Lease, number: int) -> None:
+        self._lease = lease
+        self._name = f"{_WORKER} {number}"
+
+    def confirm(self, connection: Connection) -> None:
+        """As :meth:`Lease.confirm`.
+
+        :raises LeaseLostError: somebody else has taken over.
+        """
+        row = connection.execute(
+            select(LEASE.c.token).where(LEASE.c.name == self._name).with_for_update()
+        ).one_or_none()
+        if row is None or row.token != self._lease.token:
+            raise self._lease.lost(connection)
+        self._lease.renew_if_due(connection)
 
 
 def acquire(
@@ -273,6 +318,8 @@ def _take(
         "renewed_at": taken.renewed_at,
         "expires_at": taken.expires_at,
     }
+    # Those of the last holder's workers: none of them writes from here on.
+    connection.execute(delete(LEASE).where(LEASE.c.name != _ROW))
     if row is None:
         connection.execute(insert(LEASE).values(name=_ROW, **values))
         return taken, None

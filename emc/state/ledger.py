@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from emc.phases import Phase
 from emc.state.encoding import decode, encode
@@ -36,6 +36,11 @@ class Event(enum.StrEnum):
     """A person let an operation past a shut gate; the details hold the reason."""
     OLD_CODE_GONE = "old-code-gone"
     """A person said that the previous release no longer runs."""
+    NEW_CODE_GONE = "new-code-gone"
+    """A person said that the release that undo takes back no longer runs."""
+    UNDONE = "undone"
+    """Nothing is left of what expand did for a release: whatever is written of it above no longer counts. With an
+    operation: a revision of Alembic went down, and what it has sent by hand no longer counts."""
 
 
 @dataclass(frozen=True)
@@ -93,39 +98,114 @@ def entries(
     query = select(LEDGER).order_by(LEDGER.c.id.desc()).limit(limit)
     if operation is not None:
         query = query.where(LEDGER.c.operation == operation)
-    newest_first = [
-        Entry(
-            event=Event(row.event),
-            release=row.release,
-            phase=Phase(row.phase) if row.phase is not None else None,
-            operation=row.operation,
-            details=decode(row.details),
-            server=row.server,
-            runner=row.runner,
-            at=row.at,
-            id=row.id,
-        )
-        for row in connection.execute(query)
-    ]
+    newest_first = [_entry(row) for row in connection.execute(query)]
     return tuple(reversed(newest_first))
 
 
-def carried_out(connection: Connection) -> frozenset[str]:
-    """The ids of all operations that were ever carried out, or at least begun."""
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        event=Event(row.event),
+        release=row.release,
+        phase=Phase(row.phase) if row.phase is not None else None,
+        operation=row.operation,
+        details=decode(row.details),
+        server=row.server,
+        runner=row.runner,
+        at=row.at,
+        id=row.id,
+    )
+
+
+def carried_out(connection: Connection, phase: Phase | None = None) -> frozenset[str]:
+    """The ids of all operations that were ever carried out, or at least begun.
+
+    :param phase: those of this phase alone.
+    """
     if not exists(connection, LEDGER):
         return frozenset()
-    return frozenset(connection.execute(_BEGUN).scalars())
+    begun = _BEGUN if phase is None else _BEGUN.where(LEDGER.c.phase == phase.value)
+    return frozenset(connection.execute(begun).scalars())
 
 
 def carried_out_beside_old_code(connection: Connection, release: str) -> frozenset[str]:
-    """The ids of operations begun for *release* since it was last said that the release before it is gone."""
+    """The ids of operations of expand begun for *release* since it was last said that the release before it is gone.
+
+    What undo has taken back is left out.
+    """
     if not exists(connection, LEDGER):
         return frozenset()
     gone = select(func.max(LEDGER.c.id)).where(LEDGER.c.event == Event.OLD_CODE_GONE.value)
     since = connection.execute(gone).scalar_one() or 0
-    return frozenset(
-        connection.execute(_BEGUN.where(LEDGER.c.release == release, LEDGER.c.id > since)).scalars()
+    return frozenset(expanded(connection, release, since=since))
+
+
+def expanded(connection: Connection, release: str | None, *, since: int = 0) -> Mapping[str, Entry]:
+    """What expand has begun for *release* and undo has not taken back, by id: the first entry of each, oldest first.
+
+    The first, since a second attempt finds what an interrupted one has left.
+
+    :param since: the place in the ledger behind which to look.
+    """
+    begun: dict[str, Entry] = {}
+    for entry in _of(connection, release, Phase.EXPAND, Phase.UNDO):
+        if entry.id is None or entry.id <= since:
+            continue
+        if entry.event is Event.UNDONE:
+            kept = entry.details.get("kept", ())
+            begun = {id_: one for id_, one in begun.items() if id_ in kept}
+        elif entry.phase is Phase.UNDO and entry.event is Event.DONE:
+            begun.pop(str(entry.details.get("undoes")), None)
+        elif entry.phase is Phase.EXPAND and entry.event in (Event.SENT, Event.DONE):
+            begun.setdefault(str(entry.operation), entry)
+    return begun
+
+
+def expanded_by_others(connection: Connection, release: str | None, *, since: int) -> tuple[Entry, ...]:
+    """What expand has begun for other releases than *release* and undo has not taken back.
+
+    :param since: the place in the ledger behind which to look.
+    """
+    if not exists(connection, LEDGER):
+        return ()
+    query = select(LEDGER.c.release).distinct()
+    query = query.where(LEDGER.c.phase == Phase.EXPAND.value, LEDGER.c.id > since)
+    others = [other for other in connection.execute(query).scalars() if other != release]
+    return tuple(
+        entry
+        for other in sorted(others, key=lambda one: one or "")
+        for entry in expanded(connection, other, since=since).values()
     )
+
+
+def last_undone(connection: Connection, release: str | None) -> Entry | None:
+    """When all that expand had done for *release* was last taken back; ``None``: never."""
+    undone = [entry for entry in _of(connection, release, Phase.UNDO) if entry.event is Event.UNDONE]
+    return undone[-1] if undone else None
+
+
+def contracted(connection: Connection, release: str | None) -> tuple[Entry, ...]:
+    """What contract has begun for *release*, newest entry last; be it that it only was about to."""
+    return tuple(
+        entry
+        for entry in _of(connection, release, Phase.CONTRACT)
+        if entry.event in (Event.SENT, Event.DONE) and entry.operation is not None
+    )
+
+
+def is_kept(value: Any) -> bool:
+    """Whether the ledger would keep *value* as it is, and blot out nothing that looks like a password."""
+    return bool(_blotted(value) == value)
+
+
+def _of(connection: Connection, release: str | None, *phases: Phase) -> tuple[Entry, ...]:
+    """The entries for *release* about *phases*, newest last."""
+    if not exists(connection, LEDGER):
+        return ()
+    named = LEDGER.c.release.is_(None) if release is None else LEDGER.c.release == release
+    query = (
+        select(LEDGER).where(named, LEDGER.c.phase.in_([one.value for one in phases])).order_by(LEDGER.c.id)
+    )
+    return tuple(map(_entry, connection.execute(query)))
 
 
 _BEGUN = (

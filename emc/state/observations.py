@@ -58,6 +58,14 @@ def forget(connection: Connection, name: str) -> None:
         connection.execute(delete(OBSERVATIONS).where(OBSERVATIONS.c.name == name))
 
 
+def forget_those(connection: Connection, beginning: str) -> None:
+    """Note that nothing whose name begins so is so any longer."""
+    if exists(connection, OBSERVATIONS):
+        connection.execute(
+            delete(OBSERVATIONS).where(OBSERVATIONS.c.name.startswith(beginning, autoescape=True))
+        )
+
+
 def _load(connection: Connection, name: str) -> Observation | None:
     row = connection.execute(select(OBSERVATIONS).where(OBSERVATIONS.c.name == name)).one_or_none()
     return None if row is None else Observation(row.name, row.first_seen, decode(row.facts))

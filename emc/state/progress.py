@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from emc.state.encoding import decode, encode
-from emc.state.tables import PROGRESS, ensure, exists
+from emc.state.tables import PROGRESS, RANGES, ensure, exists
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ def save(connection: Connection, progress: Progress) -> None:
     :raises TypeError: the cursor holds a value of a type that cannot be stored.
     """
     ensure(connection, PROGRESS)
+    keep(connection, progress)
+
+
+def keep(connection: Connection, progress: Progress) -> None:
+    """The same where the table is known to be there, as it is to whoever holds the lease: one question less.
+
+    :raises TypeError: the cursor holds a value of a type that cannot be stored.
+    """
     values = {
         "cursor": encode(progress.cursor) if progress.cursor is not None else None,
         "rows_done": progress.rows_done,
@@ -75,3 +83,5 @@ def forget(connection: Connection, name: str) -> None:
     """Let *name* begin anew."""
     if exists(connection, PROGRESS):
         connection.execute(delete(PROGRESS).where(PROGRESS.c.name == name))
+    if exists(connection, RANGES):
+        connection.execute(delete(RANGES).where(RANGES.c.name == name))

@@ -35,12 +35,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator
 
 __all__ = [
+    "CONTROL",
     "FAILURES",
     "LEASE",
     "LEDGER",
     "METADATA",
     "OBSERVATIONS",
     "PROGRESS",
+    "RANGES",
     "ensure",
     "exists",
     "utc_now",
@@ -125,6 +127,20 @@ PROGRESS = Table(
     **_STORED,
 )
 
+RANGES = Table(
+    "emc_ranges",
+    METADATA,
+    Column("name", _NAME, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # Key of the last row that was seen, at first that of the last row before the range; and that of its own last row.
+    Column("cursor", _TEXT),
+    Column("upper", _TEXT, nullable=False),
+    Column("rows_done", BigInteger, nullable=False),
+    Column("updated_at", _TIME, nullable=False),
+    Column("finished", Integer, nullable=False),
+    **_STORED,
+)
+
 FAILURES = Table(
     "emc_failures",
     METADATA,
@@ -151,6 +167,19 @@ LEASE = Table(
     Column("acquired_at", _TIME),
     Column("renewed_at", _TIME),
     Column("expires_at", _TIME),
+    **_STORED,
+)
+
+CONTROL = Table(
+    "emc_control",
+    METADATA,
+    # What a run is asked for, and how it stands: two rows, each with one writer.
+    Column("name", _NAME, primary_key=True),
+    Column("token", Integer, nullable=False),
+    Column("word", _NAME, nullable=False),
+    Column("details", _TEXT, nullable=False),
+    Column("who", _NAME, nullable=False),
+    Column("at", _TIME, nullable=False),
     **_STORED,
 )
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, get_args
 
 from sqlalchemy import Column, MetaData, Table
 
 from emc.errors import DeclarationError
 from emc.names import TableKey, is_own
+from emc.upgrade.cleaning import Cleaning
 from emc.upgrade.declarations import (
     Allow,
     DataMigration,
@@ -20,33 +21,43 @@ from emc.upgrade.declarations import (
     Deduplicate,
     Discard,
     Fill,
+    OnError,
     Orphans,
     Removal,
     Retire,
     RowFunction,
     Where,
 )
-from emc.upgrade.declared import Declared
-from emc.upgrade.given import clause_of, element_kind, key_of, name_of, parts_of, soak_of
+from emc.upgrade.given import element_kind, key_of, name_of, parts_of, soak_of
+from emc.upgrade.pairing import Pairing
+from emc.upgrade.parallel import Convert, Parallel, Rename, Superseded
 from emc.upgrade.targets import caller, column_of, table_of
+from emc.upgrade.throttling import Throttle, Throttling
+from emc.upgrade.undoing import way_back
 
 __all__ = [
     "Allow",
+    "Convert",
     "DataMigration",
     "Declaration",
     "Deduplicate",
     "Discard",
     "Fill",
+    "OnError",
     "Orphans",
+    "Parallel",
     "Removal",
+    "Rename",
     "Retire",
+    "Superseded",
+    "Throttle",
     "Upgrade",
 ]
 
 _F = TypeVar("_F", bound=RowFunction)
 
 
-class Upgrade(Declared):
+class Upgrade(Cleaning, Pairing, Throttling):
     """The target metadata of a release, plus what its models cannot express.
 
     :param metadata: the :class:`~sqlalchemy.MetaData` of the models, or several of them.
@@ -142,6 +153,9 @@ class Upgrade(Declared):
                 places=[existing.place, place],
                 remedy="Keep one of the two.",
             )
+        for parallel in self.parallels:
+            if any(column is one for one in parallel.targets):
+                self._demand_unfilled(Fill(place, column, value), parallel)
         self._declarations.append(Fill(place, column, value))
 
     def retire(
@@ -220,43 +234,6 @@ class Upgrade(Declared):
             Allow(place, operation, reason), operation, {one.operation: one for one in self.allowances}
         )
 
-    def deduplicate(self, *columns: Any, keep: Any) -> None:
-        """Say which row stays where a new unique constraint finds several alike; the others are deleted.
-
-        :param columns: the mapped attributes or Columns of the constraint.
-        :param keep: the order within a group of equal rows, as for ORDER BY; the first row stays.
-        :raises DeclarationError: the columns are unknown to the models or of several tables, or declared already.
-        """
-        place = caller()
-        resolved = self._columns(columns, place)
-        order = tuple(keep) if isinstance(keep, (tuple, list)) else (keep,)
-        declared = Deduplicate(place, resolved, tuple(clause_of(one, place) for one in order))
-        self._once(declared, declared.name, {d.name: d for d in self._of(Deduplicate)})
-
-    def orphans(self, *columns: Any, action: Literal["set null", "delete"]) -> None:
-        """Say what happens to rows that a new foreign key finds without a parent.
-
-        :param columns: the mapped attributes or Columns of the foreign key.
-        :param action: ``"set null"`` or ``"delete"``.
-        :raises DeclarationError: the columns are unknown to the models, cannot be NULL, or are declared already.
-        """
-        place = caller()
-        resolved = self._columns(columns, place)
-        if action not in ("set null", "delete"):
-            raise DeclarationError(
-                f"orphans(action={action!r}) is not an action.",
-                places=[place],
-                remedy='Give action="set null" or action="delete".',
-            )
-        if action == "set null" and not any(column.nullable for column in resolved):
-            raise DeclarationError(
-                f"{name_of(resolved[0])} is NOT NULL in the models, so its orphans cannot be set to NULL.",
-                places=[place],
-                remedy='Give action="delete", or make the column nullable.',
-            )
-        declared = Orphans(place, resolved, action)
-        self._once(declared, declared.name, {d.name: d for d in self._of(Orphans)})
-
     def data_migration(
         self,
         target: Any,
@@ -265,6 +242,9 @@ class Upgrade(Declared):
         values: Mapping[Any, Any] | None = None,
         name: str | None = None,
         after: Sequence[Any] = (),
+        on_error: OnError = "quarantine",
+        undo: Any = None,
+        undo_where: Where = None,
     ) -> Callable[[_F], _F]:
         """Declare a data migration: rows that satisfy *where* are the work that remains.
 
@@ -279,9 +259,22 @@ class Upgrade(Declared):
         :param values: column to SQL expression or constant.
         :param name: the name to ask for on the command line; by default that of the function.
         :param after: data migrations (functions or names) that have to be complete before.
-        :raises DeclarationError: the name is taken, or the target is unknown.
+        :param on_error: what becomes of a run that finds a row which cannot be migrated. ``"quarantine"``: the row is
+            noted with its key and error, and the run goes on without it; the next run tries it again. ``"stop"``: the
+            run ends at the first such row, with its key. Either way the row keeps the gate shut.
+        :param undo: the way back, for ``emc undo``: values by column, or a function of the row, that bring to where
+            the old release reads it what the migration has moved and what the new release has written since.
+        :param undo_where: the rows that are left to take back; a function needs it. By default those in which the
+            values differ.
+        :raises DeclarationError: the name is taken, the target is unknown, or *on_error* is something else.
         """
         place = caller()
+        if on_error not in get_args(OnError):
+            raise DeclarationError(
+                f"data_migration(on_error={on_error!r}) is not a way to go on.",
+                places=[place],
+                remedy='Give on_error="quarantine" or on_error="stop".',
+            )
         table = None if isinstance(target, str) else table_of(target, place)
         if table is not None:
             self._known_table(table, place)
@@ -291,6 +284,7 @@ class Upgrade(Declared):
             key = TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
             table = self.tables.get(key)
         after_names = tuple(self._migration_name(one, place) for one in after)
+        back = way_back(undo, undo_where, place)
 
         def declare(function: RowFunction | None, its_name: str, by_column: Mapping[str, Any] | None) -> None:
             if ":" in its_name:
@@ -308,6 +302,9 @@ class Upgrade(Declared):
                 function=function,
                 values=by_column,
                 after=after_names,
+                undo=back,
+                undo_where=undo_where,
+                on_error=on_error,
             )
             self._once(declared, its_name, {d.name: d for d in self._of(DataMigration)})
 

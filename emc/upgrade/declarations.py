@@ -17,6 +17,12 @@ from emc.names import ElementKind, TableKey, dotted
 RowFunction = Callable[..., Any]
 """``f(row)`` or ``f(row, connection)``; answers the values to write, as a dictionary by column."""
 
+OnError = Literal["stop", "quarantine"]
+"""What becomes of a run that finds a row which cannot be migrated: it ends there, or it goes on without the row."""
+
+MergeFunction = Callable[..., Any]
+"""``f(winner, loser)`` or ``f(winner, loser, connection)``; answers the values to write to the winner, by column."""
+
 Where = ColumnElement[bool] | Callable[[Table], ColumnElement[bool]] | None
 """A condition on a table; a function of the live table where the models no longer have it; ``None`` is every row."""
 
@@ -102,6 +108,10 @@ class Deduplicate(Declaration):
     columns: tuple[Column[Any], ...]
     keep: tuple[ColumnElement[Any], ...]
     """The order within a group; the first row stays."""
+    merge: MergeFunction | None = None
+    """Called for each row before it is deleted."""
+    after: tuple[str, ...] = ()
+    """Names of the data migrations that have to be complete before."""
 
     @property
     def table(self) -> Table:
@@ -121,7 +131,9 @@ class Orphans(Declaration):
 
     verb = "orphans"
     columns: tuple[Column[Any], ...]
-    action: Literal["set null", "delete"]
+    action: Literal["set null", "delete", "report"]
+    after: tuple[str, ...] = ()
+    """Names of the data migrations that have to be complete before."""
 
     @property
     def table(self) -> Table:
@@ -150,3 +162,8 @@ class DataMigration(Declaration):
     values: Mapping[str, Any] | None
     """Column name to SQL expression or constant: one UPDATE per batch."""
     after: tuple[str, ...]
+    on_error: OnError = "quarantine"
+    undo: RowFunction | Mapping[str, Any] | None = None
+    """What writes the values back when the upgrade is taken back: as ``function`` or ``values``; ``None``: nothing."""
+    undo_where: Where = None
+    """The rows that are to be taken back; ``None``: those in which ``undo`` would change something."""

@@ -17,6 +17,7 @@ from emc.upgrade.declarations import (
     Removal,
 )
 from emc.upgrade.given import key_of
+from emc.upgrade.parallel import Parallel
 
 _D = TypeVar("_D", bound=Declaration)
 
@@ -37,8 +38,14 @@ class Declared:
 
     @property
     def removals(self) -> tuple[Removal, ...]:
-        """Every ``retire`` and ``discard``."""
-        return tuple(self._of(Removal))
+        """Every ``retire`` and ``discard``, and what every ``rename`` and ``convert`` lets go."""
+        along = (removal for parallel in self.parallels for removal in parallel.superseded)
+        return (*self._of(Removal), *along)
+
+    @property
+    def parallels(self) -> tuple[Parallel, ...]:
+        """Every ``rename`` and ``convert``."""
+        return tuple(self._of(Parallel))
 
     @property
     def data_migrations(self) -> tuple[DataMigration, ...]:
@@ -96,6 +103,10 @@ class Declared:
         self._declarations.append(declared)
 
     def _remove(self, removal: Removal) -> None:
+        self._demand_unnamed(removal)
+        self._declarations.append(removal)
+
+    def _demand_unnamed(self, removal: Removal) -> None:
         for other in self.removals:
             if other.parts == removal.parts and (
                 not other.kind or not removal.kind or other.kind is removal.kind
@@ -105,4 +116,3 @@ class Declared:
                     places=[other.place, removal.place],
                     remedy="Keep one of the two; kind= tells elements of the same name apart.",
                 )
-        self._declarations.append(removal)

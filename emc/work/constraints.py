@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -15,7 +15,6 @@ from sqlalchemy import (
     and_,
     exists,
     false,
-    func,
     or_,
     select,
     true,
@@ -26,17 +25,24 @@ from emc.errors import DeclarationError
 from emc.names import TableKey, dotted
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import Deduplicate, Orphans
+from emc.work.orphanhood import parentless
+from emc.work.references import references_to
+from emc.work.rivalry import Rivalry
+from emc.work.rows import Merge
 from emc.work.tables import live_table, missing_columns, rewritten, walking_key
 from emc.work.uniqueness import Demands, Uniqueness, as_sql
-from emc.work.values import DeleteRow, NotReady, SetValues, Work
+from emc.work.values import DeleteRow, NotReady, Report, SetValues, Work
 
 # -- unique ----------------------------------------------------------------------------------------------
 
 
-def deduplication(declared: Deduplicate, live: LiveSchema, demands: Demands) -> Work | NotReady:
+def deduplication(
+    declared: Deduplicate, live: LiveSchema, demands: Demands, models: Collection[Table] = ()
+) -> Work | NotReady:
     """The rows that a unique constraint or index of the models on the declared columns would not allow.
 
     :param demands: the dialect's reading of such a constraint.
+    :param models: the tables of the models, some of which may refer to the one concerned.
     :raises DeclarationError: the models have no such constraint, so no row would be in anybody's way.
     """
     model = declared.table
@@ -67,20 +73,27 @@ def deduplication(declared: Deduplicate, live: LiveSchema, demands: Demands) -> 
             f"table {key} has no primary key, so rows that are alike cannot be told apart",
             "add a primary key or a unique NOT NULL constraint",
             declared.place,
+            declared.after,
         )
     table_now = live_table(there, model)
-    losers = [_losers(one, declared.keep, table_now, key, walk) for one in open_ones]
+    rivalries = tuple(_rivalry(one, declared.keep, table_now, key, walk) for one in open_ones)
+    losers = [_loses(one, table_now, walk) for one in rivalries]
+    merge = None if declared.merge is None else Merge.of(declared.merge, declared.place)
+    verb = "delete" if merge is None else "merge and delete"
     return Work(
         name=declared.name,
         kind="deduplicate",
         table=table_now,
         key=key,
         pending=or_(*losers) if losers else false(),
-        action=DeleteRow(),
+        action=DeleteRow(merge),
         place=declared.place,
-        description=f"delete all but one of the rows of {key} that are alike in {', '.join(sorted(names))}",
+        description=f"{verb} all but one of the rows of {key} that are alike in {', '.join(sorted(names))}",
+        after=declared.after,
         walk=walk,
-        whole_table=True,
+        rivalries=rivalries,
+        concerns=tuple(column.name for column in declared.columns),
+        references=references_to(key, live, models),
     )
 
 
@@ -128,26 +141,35 @@ def _is_enforced(demanded: Uniqueness, names: set[str], there: LiveTable) -> boo
     return False
 
 
-def _losers(
-    demanded: Uniqueness, keep: Sequence[Any], table: Table, key: TableKey, walk: tuple[str, ...]
-) -> ColumnElement[bool]:
-    # Equality is the database's own, under the collation that the column has: PARTITION BY compares like "=".
+def _rivalry(
+    demanded: Uniqueness, keep: Collection[Any], table: Table, key: TableKey, walk: tuple[str, ...]
+) -> Rivalry:
     one = table.alias()
-    group = [rewritten(expression, key, one) for expression in demanded.expressions]
-    rank = func.row_number().over(
-        partition_by=group,
-        order_by=[*(rewritten(order, key, one) for order in keep), *(one.c[name] for name in walk)],
+    group = tuple(rewritten(expression, key, one) for expression in demanded.expressions)
+    return Rivalry(
+        source=one,
+        group=group,
+        concerned=_concerned(demanded, group, key, one),
+        order=(*(rewritten(order, key, one) for order in keep), *(one.c[name] for name in walk)),
     )
-    columns = [one.c[name] for name in walk]
-    concerned = _concerned(demanded, group, key, one)
-    ranked = select(*columns, rank.label("emc_rank")).select_from(one).where(concerned).subquery()
-    losers = select(*(ranked.c[name] for name in walk)).where(ranked.c.emc_rank > 1)
+
+
+def _loses(rivalry: Rivalry, table: Table, walk: tuple[str, ...]) -> ColumnElement[bool]:
+    ranked = rivalry.losers([rivalry.source.c[name] for name in walk]).subquery()
+    losers = select(*(ranked.c[f"emc_key_{at}"] for at, _ in enumerate(walk)))
     own = [table.c[name] for name in walk]
-    return own[0].in_(losers) if len(own) == 1 else tuple_(*own).in_(losers)
+    loses = own[0].in_(losers) if len(own) == 1 else tuple_(*own).in_(losers)
+    nullable = [column for column in own if column.nullable]
+    if not nullable:
+        return loses
+    # SQLite allows NULL in a primary key, and IN does not find it. The run refuses such rows; it has to hear of them.
+    is_it = and_(*(ranked.c[f"emc_key_{at}"].is_not_distinct_from(one) for at, one in enumerate(own)))
+    is_keyless = or_(*(column.is_(None) for column in nullable))
+    return or_(loses, and_(is_keyless, exists(select(1).select_from(ranked).where(is_it))))
 
 
 def _concerned(
-    demanded: Uniqueness, group: Sequence[Any], key: TableKey, source: FromClause
+    demanded: Uniqueness, group: Collection[Any], key: TableKey, source: FromClause
 ) -> ColumnElement[bool]:
     """The rows of *source* that can violate *demanded*."""
     no_null = [] if demanded.nulls_alike else [expression.is_not(None) for expression in group]
@@ -158,9 +180,10 @@ def _concerned(
 # -- foreign keys ----------------------------------------------------------------------------------------
 
 
-def orphans(declared: Orphans, live: LiveSchema) -> Work | NotReady:
+def orphans(declared: Orphans, live: LiveSchema, models: Collection[Table] = ()) -> Work | NotReady:
     """The rows that a foreign key of the models on the declared columns would not allow.
 
+    :param models: the tables of the models, some of which may refer to the one concerned.
     :raises DeclarationError: the models have no such foreign key.
     """
     model = declared.table
@@ -181,7 +204,7 @@ def orphans(declared: Orphans, live: LiveSchema) -> Work | NotReady:
         reason = f"{dotted(table.schema, table.name, column)} is not there yet"
         return _not_ready(declared, "orphans", key, reason)
     open_ones = [fk for fk in found if not _is_there(fk, there)]
-    action: SetValues | DeleteRow = DeleteRow()
+    action: SetValues | DeleteRow | Report = Report() if declared.action == "report" else DeleteRow()
     if declared.action == "set null":
         nullable = [c.name for c in declared.columns if c.nullable and there.columns[c.name]["nullable"]]
         if open_ones and not nullable:
@@ -190,7 +213,12 @@ def orphans(declared: Orphans, live: LiveSchema) -> Work | NotReady:
         action = SetValues(dict.fromkeys(nullable))
     table_now = live_table(there, model)
     lost = [_parentless(fk, table_now, live) for fk in open_ones]
-    what = "set to NULL" if declared.action == "set null" else "delete"
+    columns = ", ".join(sorted(names))
+    what = {
+        "set null": f"set {columns} to NULL in the rows of {key} that have no parent by it",
+        "delete": f"delete the rows of {key} whose {columns} has no parent",
+        "report": f"report the rows of {key} whose {columns} has no parent; they are left to a person",
+    }
     return Work(
         name=declared.name,
         kind="orphans",
@@ -199,8 +227,11 @@ def orphans(declared: Orphans, live: LiveSchema) -> Work | NotReady:
         pending=or_(*lost) if lost else false(),
         action=action,
         place=declared.place,
-        description=f"{what} the rows of {key} whose {', '.join(sorted(names))} has no parent",
+        description=what[declared.action],
+        after=declared.after,
         walk=walking_key(there),
+        concerns=tuple(column.name for column in declared.columns),
+        references=references_to(key, live, models) if isinstance(action, DeleteRow) else (),
     )
 
 
@@ -218,12 +249,8 @@ def _parentless(fk: ForeignKeyConstraint, table: Table, live: LiveSchema) -> Col
     model = fk.elements[0].column.table
     parent = live_table(live.tables[TableKey(model.schema, model.name)], model).alias()
     pairs = [(table.c[element.parent.name], parent.c[element.column.name]) for element in fk.elements]
-    # A foreign key with a NULL in it refers to nothing (MATCH SIMPLE, what every database does by default).
-    return and_(
-        *(child.is_not(None) for child, _ in pairs),
-        ~exists().select_from(parent).where(*(column == child for child, column in pairs)),
-    )
+    return parentless(pairs, parent, fk.match)
 
 
 def _not_ready(declared: Deduplicate | Orphans, kind: str, key: TableKey, reason: str) -> NotReady:
-    return NotReady(declared.name, kind, key, reason, "run emc expand", declared.place)
+    return NotReady(declared.name, kind, key, reason, "run emc expand", declared.place, declared.after)

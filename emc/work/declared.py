@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Table, false, true
+from sqlalchemy import Column, ColumnClause, Table, TableClause, TextClause, false, true
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 
 from emc.errors import DeclarationError
-from emc.names import TableKey, dotted
+from emc.names import ElementKind, TableKey, dotted
 from emc.schema import LiveSchema, LiveTable
 from emc.upgrade import DataMigration, Fill, Retire, Upgrade
 from emc.work.constraints import deduplication, orphans
+from emc.work.copying import Keeper, copies
+from emc.work.deleting import parents_first
 from emc.work.rows import CallFunction
 from emc.work.tables import live_table, missing_columns, rewritten, walking_key
 from emc.work.uniqueness import Demands
@@ -21,21 +25,33 @@ from emc.work.values import NotReady, SetValues, Work
 EXPAND = "run emc expand"
 
 
-def all_work(upgrade: Upgrade, live: LiveSchema, demands: Demands) -> tuple[Work | NotReady, ...]:
+def all_work(
+    upgrade: Upgrade,
+    live: LiveSchema,
+    demands: Demands,
+    keeper: Keeper | None = None,
+    contracted: Collection[str] | None = frozenset(),
+) -> tuple[Work | NotReady, ...]:
     """The data work of every declaration, as it stands on the database that *live* shows.
 
     The order is that of the declarations, except that nothing comes before what it has to wait for.
 
     :param demands: the dialect's reading of unique constraints and indexes.
+    :param keeper: what the dialect knows of columns that are kept in step, where any are declared.
+    :param contracted: the columns and tables that contract was ever about to drop, as the ledger has them; ``None``:
+        nobody can ask it, and what is not there is taken to have been dropped. Only for who writes to no row on his own
+        account, and proves nothing.
     :raises DeclarationError: a declaration cannot be followed; work waits for something that is not
     declared, or
         for itself.
     """
+    models = tuple(upgrade.tables.values())
     every = [
         *(_fill(declared, live) for declared in upgrade.fills),
-        *(orphans(declared, live) for declared in upgrade.orphan_rules),
-        *(deduplication(declared, live, demands) for declared in upgrade.deduplications),
-        *(_data_migration(declared, upgrade, live) for declared in upgrade.data_migrations),
+        *(orphans(declared, live, models) for declared in upgrade.orphan_rules),
+        *(deduplication(declared, live, demands, models) for declared in upgrade.deduplications),
+        *(_data_migration(declared, upgrade, live, contracted) for declared in upgrade.data_migrations),
+        *copies(upgrade.parallels, live, keeper),
     ]
     names = {work.name for work in every}
     for work in every:
@@ -47,7 +63,7 @@ def all_work(upgrade: Upgrade, live: LiveSchema, demands: Demands) -> tuple[Work
                     remedy=f"The data migrations are {', '.join(sorted(names))}.",
                 )
     places = {declared.place: at for at, declared in enumerate(upgrade.declarations)}
-    return in_order(sorted(every, key=lambda work: places[work.place]))
+    return in_order(parents_first(sorted(every, key=lambda work: places[work.place])))
 
 
 def in_order(every: Sequence[Work | NotReady]) -> tuple[Work | NotReady, ...]:
@@ -108,7 +124,9 @@ def _fill(declared: Fill, live: LiveSchema) -> Work | NotReady:
     )
 
 
-def _data_migration(declared: DataMigration, upgrade: Upgrade, live: LiveSchema) -> Work | NotReady:
+def _data_migration(
+    declared: DataMigration, upgrade: Upgrade, live: LiveSchema, contracted: Collection[str] | None
+) -> Work | NotReady:
     key, there = declared.key, live.table(declared.key)
     values = declared.values or {}
     if there is None:
@@ -119,7 +137,8 @@ def _data_migration(declared: DataMigration, upgrade: Upgrade, live: LiveSchema)
         return NotReady(
             declared.name, "data-migration", key, _absent(key), EXPAND, declared.place, declared.after
         )
-    if _is_over(declared, upgrade, live):
+    sources = _gone(declared, upgrade, live)
+    if any(contracted is None or _was_dropped(one, contracted) for one in sources):
         return _migration(declared, there, false())
     table = live_table(there, declared.table)
     where: Any = declared.where
@@ -142,6 +161,8 @@ def _data_migration(declared: DataMigration, upgrade: Upgrade, live: LiveSchema)
             ) from error
     elif hasattr(where, "__clause_element__"):
         where = where.__clause_element__()
+    if any(_names(expression, one, key) for expression in (where, *values.values()) for one in sources):
+        return _migration(declared, there, false())
     _check_values(declared, values, there)
     wanting = _wanting(key, [where, *_model_columns(declared, values), *values.values()], live)
     if wanting is not None:
@@ -169,30 +190,68 @@ def _migration(declared: DataMigration, there: LiveTable, pending: Any, table: T
         description=f"migrate the rows of {declared.key} by {declared.name}",
         after=declared.after,
         walk=walking_key(there),
+        on_error=declared.on_error,
     )
 
 
-def _is_over(declared: DataMigration, upgrade: Upgrade, live: LiveSchema) -> bool:
-    """Whether everything that was to go after this migration is gone: it was complete then, and its source is no more.
+def _gone(declared: DataMigration, upgrade: Upgrade, live: LiveSchema) -> list[Retire]:
+    """What was to go after this migration and is not there; nothing as long as any of it is.
 
-    Rows that the new release has written since are no work, however they look.
+    The migration is over where contract has dropped one of these, since its gate has seen to it that the migration was
+    complete; or where it cannot run without. Rows that the new release has written since are no work then, however they
+    look. That something is not there says less: its name may be misspelt, or be that of a constraint, which expand
+    drops, or of an index, and none of these held the data.
     """
     sources = [one for one in upgrade.removals if isinstance(one, Retire) and declared.name in one.after]
-    return bool(sources) and not any(_stands(one.parts, live) for one in sources)
+    holding = [one for one in sources if one.kind in (None, ElementKind.COLUMN, ElementKind.TABLE)]
+    return [] if any(_stands(one.parts, live) for one in sources) else holding
+
+
+def _was_dropped(source: Retire, contracted: Collection[str]) -> bool:
+    """Whether *source* is among *contracted*, or the table is that had it."""
+    return dotted(*source.parts) in contracted or dotted(*source.parts[:-1]) in contracted
 
 
 def _stands(parts: tuple[str, ...], live: LiveSchema) -> bool:
-    as_table = TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
-    if len(parts) < 3 and as_table in live.tables:
+    if _as_table(parts) in live.tables:
         return True
-    if len(parts) == 1:
-        return False
-    owner = TableKey(None, parts[0]) if len(parts) == 2 else TableKey(parts[0], parts[-2])
-    table = live.table(owner)
+    table = live.table(_owner(parts)) if len(parts) > 1 else None
     if table is None:
         return False
     named = [*table.indexes, *table.uniques, *table.checks, *table.foreign_keys]
     return parts[-1] in table.columns or any(one["name"] == parts[-1] for one in named)
+
+
+def _as_table(parts: tuple[str, ...]) -> TableKey | None:
+    """The table that *parts* may name."""
+    return None if len(parts) > 2 else TableKey(parts[0] if len(parts) == 2 else None, parts[-1])
+
+
+def _owner(parts: tuple[str, ...]) -> TableKey:
+    """The table of the column that *parts* may name."""
+    return TableKey(None, parts[0]) if len(parts) == 2 else TableKey(parts[0], parts[-2])
+
+
+def _names(expression: Any, source: Retire, key: TableKey) -> bool:
+    """Whether *expression* of a data migration of table *key* cannot be asked without *source*, a column or table."""
+    if not isinstance(expression, ClauseElement):
+        return False
+    owner, name = _owner(source.parts) if len(source.parts) > 1 else None, source.parts[-1]
+    for part in visitors.iterate(expression):
+        if isinstance(part, TextClause) or (isinstance(part, ColumnClause) and part.is_literal):
+            if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(part)):
+                return True
+        elif isinstance(part, ColumnClause) and part.name == name:
+            table: Any = part.table
+            if (key if table is None else _key_of(table)) == owner:
+                return True
+        elif isinstance(part, TableClause) and _key_of(part) == _as_table(source.parts):
+            return True
+    return False
+
+
+def _key_of(table: Any) -> TableKey | None:
+    return TableKey(table.schema, table.name) if isinstance(table, TableClause) else None
 
 
 def _is_removed(upgrade: Upgrade, key: TableKey, column: str) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, exists, func, select
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, Select, exists, func, literal, select
+from sqlalchemy.exc import DataError, InternalError
 
 from emc.work.values import Work
 
@@ -11,16 +15,35 @@ def rows_left(connection: Connection, work: Work) -> int:
     """How many rows of *work* remain; a scan of the table."""
     if work.is_complete:
         return 0
-    query = select(func.count()).select_from(work.table).where(work.pending)
-    return connection.execute(query).scalar_one()
+    return int(_answer(connection, work, select(func.count()).select_from(work.table)))
 
 
 def anything_left(connection: Connection, work: Work) -> bool:
     """Whether a row of *work* remains; asks the database only where the catalog does not say it already."""
     if work.is_complete:
         return False
-    query = select(exists().select_from(work.table).where(work.pending))
-    return bool(connection.execute(query).scalar_one())
+    return bool(_answer(connection, work, select(literal(1)).select_from(work.table).limit(1)))
+
+
+def _answer(connection: Connection, work: Work, question: Select[Any]) -> int:
+    """The first value that *question* finds of the rows of *work* that are pending, or 0.
+
+    Of those that may be at most, where the condition fails for a row: then there is one that is not done.
+    """
+    if work.presumed is None:
+        return connection.execute(question.where(work.pending)).scalar() or 0
+    try:
+        with apart(connection) if work.fails_apart else nullcontext():
+            return connection.execute(question.where(work.pending)).scalar() or 0
+    except (DataError, InternalError):
+        return connection.execute(question.where(work.presumed)).scalar() or 0
+
+
+def apart(connection: Connection) -> AbstractContextManager[object]:
+    """Lets a statement fail without harm to the transaction of *connection*, where it has one."""
+    if connection._is_autocommit_isolation():  # noqa: SLF001 - the same for every driver; nothing public is
+        return nullcontext()
+    return connection.begin_nested()
 
 
 def anything_undecided(connection: Connection, work: Work) -> bool:

@@ -51,53 +51,108 @@ class CallFunction:
         :raises DeclarationError: the answer is of another kind, or names a column that the table does
         not have.
         """
-        given = self.function(row, connection) if self.takes_connection else self.function(row)
+        return self.answering(connection, table)(row)
+
+    def answering(
+        self, connection: Connection, table: Table
+    ) -> Callable[[Row[Any]], Mapping[str, Any] | Deletion]:
+        """:meth:`answer` for many rows: what is the same for all of them is looked up once."""
+        function, more = self.function, (connection,) if self.takes_connection else ()
+        column, names = self.column, frozenset(table.c.keys())
+
+        def answer(row: Row[Any]) -> Mapping[str, Any] | Deletion:
+            given = function(row, *more)
+            if isinstance(given, Deletion):
+                return DELETE
+            if column is not None:
+                return {} if given is None else {column: given}
+            if type(given) is dict and names.issuperset(given):
+                return given
+            return _values(given, "A data migration", table, self.place)
+
+        return answer
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """A function of the row that stays and of a row that goes, which answers what to write to the former."""
+
+    function: Callable[..., Any]
+    place: str
+    """``path:line`` of the declaration."""
+    takes_connection: bool
+    """Whether it wants the connection as a third argument, to point what refers to the one row to the other."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], place: str) -> Merge:
+        """Decide once, from its signature, how *function* is called."""
+        return cls(function, place, _takes_connection(function, rows=2))
+
+    def answer(
+        self, winner: Row[Any], loser: Row[Any], connection: Connection, table: Table
+    ) -> Mapping[str, Any]:
+        """What is to be written to *winner* of *table*, by column name; empty: nothing.
+
+        :raises DeclarationError: the answer is of another kind, or names a column that the table does not have.
+        """
+        given = (
+            self.function(winner, loser, connection)
+            if self.takes_connection
+            else self.function(winner, loser)
+        )
         if isinstance(given, Deletion):
-            return DELETE
-        if self.column is not None:
-            return {} if given is None else {self.column: given}
-        if given is None:
-            return {}
-        if not isinstance(given, Mapping):
             raise DeclarationError(
-                f"A data migration of {_key(table)} answered {given!r}.",
+                f"The merge of two rows of {_key(table)} answered emc.DELETE; the loser is deleted in any case.",
                 places=[self.place],
-                remedy="Answer a dictionary of the values to write by column, emc.DELETE, or None to leave the row.",
+                remedy="Answer the values to write to the winner, by column, or None.",
             )
-        return {self._column(column, table): value for column, value in given.items()}
+        return _values(given, "The merge of two rows", table, self.place)
 
-    def _column(self, column: Any, table: Table) -> str:
-        if isinstance(column, str):
-            name = column
-        else:
-            resolved = column_of(column, self.place)
-            if _key(resolved.table) != _key(table):
-                raise DeclarationError(
-                    f"A data migration of {_key(table)} answered a value for "
-                    f"{dotted(resolved.table.schema, resolved.table.name, resolved.name)}.",
-                    places=[self.place],
-                    remedy="Take the connection as a second argument to write to another table.",
-                )
-            name = resolved.name
-        if name not in table.c:
+
+def _values(given: Any, what: str, table: Table, place: str) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise DeclarationError(
+            f"{what} of {_key(table)} answered {given!r}.",
+            places=[place],
+            remedy="Answer a dictionary of the values to write by column, emc.DELETE, or None to leave the row.",
+        )
+    return {_column(column, what, table, place): value for column, value in given.items()}
+
+
+def _column(column: Any, what: str, table: Table, place: str) -> str:
+    if isinstance(column, str):
+        name = column
+    else:
+        resolved = column_of(column, place)
+        if _key(resolved.table) != _key(table):
             raise DeclarationError(
-                f"A data migration of {_key(table)} answered a value for a column {name!r}, which the table does "
-                "not have.",
-                places=[self.place],
-                remedy=f"It has {', '.join(table.c.keys())}.",
+                f"{what} of {_key(table)} answered a value for "
+                f"{dotted(resolved.table.schema, resolved.table.name, resolved.name)}.",
+                places=[place],
+                remedy="Take the connection as an argument more to write to another table.",
             )
-        return name
+        name = resolved.name
+    if name not in table.c:
+        raise DeclarationError(
+            f"{what} of {_key(table)} answered a value for a column {name!r}, which the table does not have.",
+            places=[place],
+            remedy=f"It has {', '.join(table.c.keys())}.",
+        )
+    return name
 
 
-def _takes_connection(function: Callable[..., Any]) -> bool:
+def _takes_connection(function: Callable[..., Any], rows: int = 1) -> bool:
+    """Whether *function* has a parameter for the connection behind those for *rows* rows."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # Some builtins have no signature; they take one value.
         return False
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    # A second parameter with a default, such as rounding=2, is the function's own business.
-    return len(positional) > 1 and (
-        positional[1].default is inspect.Parameter.empty or positional[1].name == "connection"
+    # One more with a default, such as rounding=2, is the function's own business.
+    return len(positional) > rows and (
+        positional[rows].default is inspect.Parameter.empty or positional[rows].name == "connection"
     )
 
 

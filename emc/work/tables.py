@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, FetchedValue, FromClause, MetaData, Table
+from sqlalchemy import Column, FetchedValue, FromClause, MetaData, SelectBase, Table
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import SchemaType, TypeEngine
@@ -24,7 +24,7 @@ def live_table(live: LiveTable, model: Table | None) -> Table:
         *(
             Column(
                 name,
-                _own(by_name[name].type if name in by_name else reflected["type"]),
+                own_type(by_name[name].type if name in by_name else reflected["type"]),
                 primary_key=name in primary,
                 nullable=reflected["nullable"],
                 autoincrement=False,
@@ -38,7 +38,8 @@ def live_table(live: LiveTable, model: Table | None) -> Table:
     )
 
 
-def _own(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+def own_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """*kind*, to be given to one table more."""
     # An Enum or Boolean listens to the events of the table it is given to.
     return kind.copy() if isinstance(kind, SchemaType) else kind
 
@@ -79,6 +80,13 @@ def reads(expression: Any, key: TableKey) -> bool:
     return isinstance(expression, ClauseElement) and any(
         isinstance(element, Table) and TableKey(element.schema, element.name) == key
         for element in visitors.iterate(expression)
+    )
+
+
+def has_subquery(expression: Any) -> bool:
+    """Whether *expression* looks at other rows than its own."""
+    return isinstance(expression, ClauseElement) and any(
+        isinstance(element, SelectBase) for element in visitors.iterate(expression)
     )
 
 

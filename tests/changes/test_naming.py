@@ -259,17 +259,20 @@ def test_look_alike_of_a_rename_is_pointed_out(old: list[Any], new: list[Any], a
     assert not [one for one in found.operations if one.phase is Phase.CONTRACT]
 
 
-def test_lines_of_the_rename_work() -> None:
-    """The lines that the look-alike offers can be pasted: the values are copied, then the old column goes."""
-    old, new = users(C("name", String(9))), users(C("title", String(9)))
+@pytest.mark.parametrize(("length", "verb"), [(9, "rename"), (20, "convert")])
+def test_line_of_the_rename_works(length: int, verb: str) -> None:
+    """The line that the look-alike offers can be pasted: both columns are kept in step, then the old one goes."""
+    old, new = users(C("name", String(9))), users(C("title", String(length)))
     (hint,) = sorted_out(old, new).hints
-    lines = hint.text[hint.text.index("upgrade.") :]
+    line = hint.text[hint.text.index("upgrade.") :]
+    assert line.startswith(f"upgrade.{verb}(")
 
     def paste(upgrade: emc.Upgrade, t: Any) -> None:
-        import sqlalchemy
-
-        exec(lines, {"upgrade": upgrade, "sqlalchemy": sqlalchemy})
+        exec(line, {"upgrade": upgrade, "User": t["users"].c})
 
     found = sorted_out(old, new, paste)
-    assert phases(found) == (["add-column:users.title"], ["drop-column:users.name"])
+    assert phases(found) == (
+        ["add-column:users.title", "install-sync:users.title"],
+        ["drop-column:users.name", "drop-sync:users.title"],
+    )
     assert found.hints == ()

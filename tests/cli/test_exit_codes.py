@@ -90,7 +90,7 @@ def test_sigterm_interrupts_expand(project: Project, monkeypatch: pytest.MonkeyP
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr("emc.cli.running._Live.hear", die)
+        patched.setattr("emc.cli.running.Live.hear", die)
         result = project.emc("expand")
     assert result.exit_code == 5
     assert "Run the command again" in result.stderr

@@ -175,7 +175,7 @@ def test_only_one_step(project: Project, one: str, other: str) -> None:
 def test_migrate_answers(project: Project) -> None:
     """Migrate sums up rows done and left for each data migration; a dry run does nothing."""
     project.emc("expand")
-    assert "nick_to_name: has rows left" in project.emc("migrate", "--dry-run").stdout
+    assert "nick_to_name: 3 rows left" in project.emc("migrate", "--dry-run").stdout
     assert project.json("migrate", "--dry-run")["dry_run"] is True
     assert project.ask("SELECT count(*) FROM users WHERE name IS NULL") == 3
     [result] = project.json("migrate", "--only", "nick_to_name", "--max-time", "30m", "--fast")["results"]

@@ -12,9 +12,10 @@ from rich.console import Console
 from emc.cli.bars import SILENCE, Statement
 from emc.cli.migrating import Lines
 from emc.cli.terminal import Terminal
-from emc.data import ProgressEvent
+from emc.data import Notice, ProgressEvent
 from emc.dialects.answers import Blocker, Progress
 from emc.execute import StepEvent, StepState
+from emc.state.control import State
 from tests.cli.conftest import Project
 from tests.execute.course import step
 
@@ -31,7 +32,7 @@ class Written(Terminal):
         self.lines.append(text)
 
 
-def event(work: str, done: int, total: int, *, failed: int = 0) -> ProgressEvent:
+def event(work: str, done: int, total: int, *, failed: int = 0, eta: float | None = None) -> ProgressEvent:
     """A batch that was committed."""
     return ProgressEvent(
         work,
@@ -42,6 +43,7 @@ def event(work: str, done: int, total: int, *, failed: int = 0) -> ProgressEvent
         batch_seconds=0.1,
         pass_number=1,
         failed=failed,
+        eta_seconds=eta,
     )
 
 
@@ -66,6 +68,22 @@ def test_a_line_after_silence() -> None:
     now[0] = SILENCE
     lines.hear(event("a", 3, 1_000_000, failed=2))
     assert terminal.lines[1:] == ["a: 3 of 1,000,000 rows, 2 failed"]
+
+
+def test_lines_tell_the_time_that_is_left_and_what_holds_a_run_up() -> None:
+    """A log says how long it will take once there is a pace, and why nothing happens when nothing does."""
+    terminal = Written()
+    lines = Lines(terminal, clock=lambda: 0.0)
+    lines.hear(event("a", 1, 10))
+    lines.hear(event("a", 2, 10, eta=200.0))
+    lines.notice(Notice(State.THROTTLED, "replica standby1 is 14 s behind"))
+    lines.notice(Notice(State.RUNNING, "goes on"))
+    assert terminal.lines == [
+        "a: 1 of 10 rows",
+        "a: 2 of 10 rows, 3 min 20 s left",
+        "throttled: replica standby1 is 14 s behind",
+        "goes on",
+    ]
 
 
 def test_each_migration_begins_with_a_line() -> None:

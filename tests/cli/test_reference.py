@@ -9,7 +9,19 @@ from emc.cli import main
 from emc.errors import ExitCode
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.rst"
-NAMES = ["plan", "status", "expand", "migrate", "contract", "history", "quickstart"]
+NAMES = [
+    "plan",
+    "status",
+    "expand",
+    "migrate",
+    "pause",
+    "resume",
+    "stop",
+    "contract",
+    "undo",
+    "history",
+    "quickstart",
+]
 
 
 def section(name: str) -> str:

@@ -19,8 +19,8 @@ from emc.commands import script
 from emc.commands.sql import rendering
 from emc.errors import ExitCode
 from emc.phases import Phase
+from emc.testing.copying import copies
 from emc.upgrade import Upgrade
-from tests.lifecycle.copies import copies
 from tests.lifecycle.pairs_mixed import SHOP
 from tests.lifecycle.ritual import Release, build_old, modelled, upgrade_of
 from tests.servers import missing, require

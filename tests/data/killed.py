@@ -1,4 +1,4 @@
-"""Runs one data migration until somebody kills it: ``python -m tests.data.killed URL sql|function``."""
+"""Runs one data migration until somebody kills it: ``python -m tests.data.killed URL sql|function WORKERS``."""
 
 import sys
 from typing import Any
@@ -42,6 +42,7 @@ if __name__ == "__main__":
         only_work(upgrade(sys.argv[2]), engine),
         batch=BatchPolicy(fast=True),
         small=20,
+        workers=int(sys.argv[3]),
         report=lambda event: print(event.rows_done, flush=True),  # noqa: T201  # The parent counts the batches.
     )
     sys.exit(0 if result.outcome == "complete" else 1)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
 
 from emc.data import BatchPolicy, Result, run
 from emc.dialects import dialect_of
@@ -38,14 +38,15 @@ def live_of(engine: Engine) -> LiveSchema:
     return LiveSchema(tables)
 
 
-def work_of(upgrade: Upgrade, engine: Engine) -> tuple[Work | NotReady, ...]:
-    """All data work of *upgrade* on the database of *engine*."""
-    return all_work(upgrade, live_of(engine), dialect_of(engine).uniqueness)
+def work_of(upgrade: Upgrade, engine: Engine, *contracted: str) -> tuple[Work | NotReady, ...]:
+    """All data work of *upgrade* on the database of *engine*, from which contract has dropped *contracted*."""
+    live = live_of(engine)
+    return all_work(upgrade, live, dialect_of(engine).uniqueness, contracted=frozenset(contracted))
 
 
-def only_work(upgrade: Upgrade, engine: Engine) -> Work:
+def only_work(upgrade: Upgrade, engine: Engine, *contracted: str) -> Work:
     """The one work of *upgrade*."""
-    [work] = work_of(upgrade, engine)
+    [work] = work_of(upgrade, engine, *contracted)
     assert isinstance(work, Work)
     return work
 
@@ -53,12 +54,12 @@ def only_work(upgrade: Upgrade, engine: Engine) -> Work:
 def migrate(engine: Engine, work: Work | NotReady, *, small: int | None = None, **options: Any) -> Result:
     """Run *work* as the one runner, without waiting.
 
-    :param small: rows of a batch, at most.
+    :param small: rows of a batch, however fast or slow the machine is.
     """
     dialect = options.pop("dialect", None) or dialect_of(engine)
     policy = options.pop("batch", QUICK)
     if small is not None:
-        policy = dataclasses.replace(policy, start=small, smallest=1, largest=small, whole_table=small)
+        policy = dataclasses.replace(policy, start=small, smallest=1, largest=small, target=1e6)
     with acquire(engine, dialect, command="emc migrate") as lease:
         return run(engine, dialect, work, lease=lease, batch=policy, **options)
 
@@ -79,3 +80,8 @@ def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
 def column(engine: Engine, query: str) -> Sequence[Any]:
     """The first column of what *query* answers."""
     return [row[0] for row in rows(engine, query)]
+
+
+def has_addresses(engine: Engine) -> bool:
+    """Whether rows can be walked without a key."""
+    return dialect_of(engine).row_id(Table("t", MetaData(), Column("id", Integer))) is not None

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ from tests.data.support import (
     QUICK,
     column,
     execute,
+    has_addresses,
     migrate,
     only_work,
     rows,
@@ -111,11 +113,6 @@ def statements(engine: Engine) -> list[str]:
     sent: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *sending: sent.append(sending[2]))
     return sent
-
-
-def has_addresses(engine: Engine) -> bool:
-    """Whether rows can be walked without a key."""
-    return dialect_of(engine).row_id(Table("t", MetaData(), Column("id", Integer))) is not None
 
 
 # -- every row, once --------------------------------------------------------------------------------------------
@@ -610,6 +607,61 @@ def test_a_statement_that_is_wrong_for_every_row_ends_the_run(postgresql_url: st
     engine.dispose()
 
 
+@pytest.mark.parametrize("how", ["sql", "function", "delete"])
+@pytest.mark.parametrize(
+    "key", ["name VARCHAR(50) PRIMARY KEY, id INTEGER", "name VARCHAR(50), id INT, PRIMARY KEY (id, name)"]
+)
+def test_rows_without_a_key_are_reached(tmp_path: Path, key: str, how: str) -> None:
+    """SQLite allows NULL in a primary key, in many rows even: the table is walked by its row ids then."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'emc.db'}")
+    execute(
+        engine,
+        f"CREATE TABLE items (size INTEGER, {key})",
+        "INSERT INTO items (id, name) VALUES (1, 'a'), (2, NULL), (2, NULL), (3, 'c'), (2, NULL), (4, 'd')",
+    )
+    table = items(Column("id", Integer))
+    upgrade = Upgrade(table.metadata)
+    pending = table.c.size.is_(None)
+    if how == "sql":
+        upgrade.data_migration(table, name="m", where=pending, values={"size": table.c.id})
+    else:
+        upgrade.data_migration(table, name="m", where=pending)(
+            lambda row: DELETE if how == "delete" else {"size": row.id}
+        )
+    for rest in (3, 0):
+        result = migrate(engine, only_work(upgrade, engine), small=1, max_count=3)
+        assert (result.rows_done, result.rows_left) == (3, rest)
+    assert column(engine, "SELECT size FROM items ORDER BY size") == (
+        [] if how == "delete" else [1, 2, 2, 2, 3, 4]
+    )
+    engine.dispose()
+
+
+@pytest.mark.parametrize("first", ["('a', 1), ('b', 1)", "('a', 1)", "(NULL, 1)"])
+def test_duplicates_without_a_key_are_refused(tmp_path: Path, first: str) -> None:
+    """Rows that are to be compared with one another have to have a name."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'emc.db'}")
+    execute(
+        engine,
+        "CREATE TABLE items (name VARCHAR(50) PRIMARY KEY, size INTEGER)",
+        f"INSERT INTO items VALUES {first}, (NULL, 1)",
+    )
+    table = Table(
+        "items",
+        MetaData(),
+        Column("name", String(50), primary_key=True),
+        Column("size", Integer, unique=True),
+    )
+    upgrade = Upgrade(table.metadata)
+    upgrade.deduplicate(table.c.size, keep=table.c.name.desc())
+    before = rows(engine, "SELECT * FROM items")
+    with pytest.raises(EmcError, match=r"NULL in its primary key \(name\)") as caught:
+        migrate(engine, only_work(upgrade, engine))
+    assert "WHERE name IS NULL" in (caught.value.remedy or "")
+    assert rows(engine, "SELECT * FROM items") == before
+    engine.dispose()
+
+
 @pytest.mark.parametrize("how", ["sql", "function", "nothing"])
 def test_a_migration_that_changes_nothing_is_stuck(engine: Engine, how: str) -> None:
     """Writing values that leave rows pending is no progress, however many rows the database says it has updated."""
@@ -647,7 +699,7 @@ def test_a_limit_is_kept_and_the_next_run_goes_on(engine: Engine) -> None:
     made(engine, table, 10)
     work = only_work(sized(table), engine)
     result = migrate(engine, work, small=3, max_count=4)
-    assert (result.outcome, result.rows_done, result.rows_left, result.stopped) == ("more", 4, 6, False)
+    assert (result.outcome, result.rows_done, result.rows_left) == ("more", 4, 6)
     assert column(engine, "SELECT id FROM items WHERE size = 1 ORDER BY id") == [0, 1, 2, 3]
     with engine.connect() as connection:
         progress = load(connection, "sized")
@@ -679,7 +731,7 @@ def test_a_stop_request_ends_after_the_batch(engine: Engine) -> None:
         stop=lambda: len(events) == 2,
         report=events.append,
     )
-    assert (result.outcome, result.rows_done, result.stopped) == ("more", 6, True)
+    assert (result.outcome, result.rows_done) == ("paused", 6)
     assert [(one.rows_done, one.rows_total, one.batch_rows) for one in events] == [(3, 10, 3), (6, 10, 3)]
 
 

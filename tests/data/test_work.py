@@ -20,15 +20,19 @@ from sqlalchemy import (
     event,
     exists,
     func,
+    literal_column,
     select,
     text,
 )
+from sqlalchemy import column as named
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 
 from emc.dialects import dialect_of
 from emc.errors import DeclarationError
+from emc.names import TableKey
 from emc.upgrade import Upgrade
 from emc.work import (
+    DELETE,
     CallFunction,
     DeleteRow,
     NotReady,
@@ -40,7 +44,7 @@ from emc.work import (
     rows_left,
     sample_keys,
 )
-from tests.data.support import column, execute, live_of, migrate, only_work, rows, work_of
+from tests.data.support import column, execute, has_addresses, live_of, migrate, only_work, rows, work_of
 
 
 class Base(DeclarativeBase):
@@ -195,9 +199,63 @@ def test_a_migration_is_over_when_what_was_to_go_after_it_is_gone(engine: Engine
 
     assert not only_work(upgrade, engine).is_complete
     upgrade.retire("users.address", after=[move])
-    assert only_work(upgrade, engine).is_complete
+    assert only_work(upgrade, engine, "users.address").is_complete
     execute(engine, "ALTER TABLE users ADD COLUMN address VARCHAR(50)")
-    assert not only_work(upgrade, engine).is_complete
+    assert not only_work(upgrade, engine, "users.address").is_complete
+
+
+@pytest.mark.parametrize(
+    ("target", "contracted", "is_over"),
+    [
+        ("users.address", (), False),
+        ("users.address", ("users.phone",), False),
+        ("users.address", ("users.address",), True),
+        # It went with its table.
+        ("places.address", ("places",), True),
+        ("places", ("places",), True),
+    ],
+)
+def test_what_is_not_there_was_not_therefore_dropped(
+    engine: Engine, target: str, contracted: tuple[str, ...], is_over: bool
+) -> None:
+    """A name that is missing may be misspelt, or that of a rule that held no data: then the migration still runs."""
+    execute(engine, USERS)
+    upgrade = Upgrade(Base.metadata)
+
+    @upgrade.data_migration(User, where=User.email.is_(None))
+    def move(row: object) -> None: ...
+
+    upgrade.retire(target, after=[move])
+    assert only_work(upgrade, engine, *contracted).is_complete is is_over
+
+
+OLD = Table("old", MetaData(), Column("user_id", Integer), Column("email", String(50)))
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "is_over"),
+    [
+        ("users.address", named("address"), True),
+        ("users.address", func.lower(named("address")), True),
+        ("users.address", text("lower(address)"), True),
+        ("users.address", literal_column("users.address"), True),
+        ("users.address", text("lower(home_address)"), False),
+        ("users.address", named("tz"), False),
+        ("old", select(OLD.c.email).where(OLD.c.user_id == User.id).scalar_subquery(), True),
+        ("old.email", select(OLD.c.email).where(OLD.c.user_id == User.id).scalar_subquery(), True),
+        ("users.email_", select(OLD.c.email).where(OLD.c.user_id == User.id).scalar_subquery(), False),
+    ],
+)
+def test_a_migration_that_cannot_run_without_what_is_gone_is_over(
+    engine: Engine, target: str, value: Any, is_over: bool
+) -> None:
+    """Its values name what was to go after it, so it has been there, and its data was moved."""
+    execute(engine, USERS)
+    upgrade = Upgrade(Base.metadata)
+    upgrade.data_migration(User, name="move", where=User.email.is_(None), values={User.email: value})
+    upgrade.retire(target, after=["move"])
+    [work] = work_of(upgrade, engine)
+    assert (isinstance(work, Work) and work.is_complete) is is_over
 
 
 def test_a_condition_that_is_null_is_neither_pending_nor_done(engine: Engine) -> None:
@@ -532,6 +590,18 @@ def test_orphans_lose_what_may_be_null(engine: Engine) -> None:
     ]
 
 
+def test_half_of_a_key_is_an_orphan_where_all_or_nothing_is_asked_for(postgresql_url: str) -> None:
+    """MATCH FULL allows no row with NULL in some columns only; what cleans up for it does not leave such a row."""
+    engine = create_engine(postgresql_url)
+    execute(engine, *ORDERS)
+    upgrade = orders("set null")
+    [constraint] = upgrade.tables[TableKey(None, "orders")].foreign_key_constraints
+    constraint.match = "FULL"
+    assert migrate(engine, only_work(upgrade, engine)).rows_done == 3
+    execute(engine, "ALTER TABLE orders ADD FOREIGN KEY (pa, pb) REFERENCES parents (a, b) MATCH FULL")
+    engine.dispose()
+
+
 def test_a_foreign_key_that_is_there_needs_no_scan(engine: Engine) -> None:
     """Once the foreign key is there nothing is left, by the catalog alone."""
     execute(
@@ -558,6 +628,34 @@ def test_orphans_of_the_table_itself(engine: Engine) -> None:
     upgrade.orphans(User.manager_id, action="delete")
     assert migrate(engine, only_work(upgrade, engine), small=1).rows_done == 5
     assert column(engine, "SELECT id FROM users ORDER BY id") == [1, 5]
+
+
+@pytest.mark.parametrize("how", ["rule", "function", "without a key"])
+def test_each_row_that_goes_makes_the_next_one_an_orphan(engine: Engine, how: str) -> None:
+    """A tree that has lost its root goes row by row, each behind its parent, and nothing else of the table does."""
+    key, metadata = how != "without a key", MetaData()
+    if not key and not has_addresses(engine):
+        pytest.skip("a row without a key has no address here")
+    tree = Table(
+        "tree",
+        metadata,
+        Column("id", Integer, primary_key=key, autoincrement=False),
+        Column("parent", Integer, ForeignKey("tree.id")),
+    )
+    execute(engine, f"CREATE TABLE tree (id INTEGER{' PRIMARY KEY' if key else ''}, parent INTEGER)")
+    with engine.begin() as connection:
+        # The parent lies ahead, so a pass that has come to it has left the child behind.
+        lost = [{"id": n, "parent": n + 1} for n in range(12)]
+        connection.execute(tree.insert(), [*lost, {"id": 20, "parent": 20}, {"id": 21, "parent": 20}])
+    upgrade, above = Upgrade(metadata), tree.alias()
+    if how == "function":
+        is_lost = ~exists().where(above.c.id == tree.c.parent)
+        upgrade.data_migration(tree, name="prune", where=is_lost)(lambda _: DELETE)
+    else:
+        upgrade.orphans(tree.c.parent, action="delete")
+    result = migrate(engine, only_work(upgrade, engine), small=5)
+    assert (result.outcome, result.rows_done) == ("complete", 12)
+    assert column(engine, "SELECT id FROM tree ORDER BY id") == [20, 21]
 
 
 def test_orphans_without_a_foreign_key_is_a_mistake(engine: Engine) -> None:

@@ -365,3 +365,29 @@ def test_another_definition_under_the_name_is_shown_beside_the_wanted_one(
     assert said in refusal.reason
     assert "ADD CONSTRAINT name_of_two" in refusal.reason
     assert ask(database, "SELECT count(*) FROM pg_class WHERE relname LIKE 'emc%%'") == 0
+
+
+def test_unnamed_constraint_whose_index_is_there(database: sa.Engine) -> None:
+    """Killed between the index and the constraint, a run goes on with that index, also where the models name neither.
+
+    emc took the name for another's and built ``users_name_key_2`` beside it; seen on PostgreSQL 15.
+    """
+    send(database, "CREATE UNIQUE INDEX users_name_key ON users (name)")
+    change = upgrade(sa.UniqueConstraint("name"))
+    assert [step.id for step in emc.plan(change, database).plan.contract] == [
+        "add-unique:users.users_name_key"
+    ]
+    assert emc.contract(change, database, old_code_gone=True).exit_code is ExitCode.DONE
+    uniques = "SELECT conname FROM pg_constraint WHERE contype = 'u' AND conrelid = 'users'::regclass"
+    assert ask(database, uniques) == "users_name_key"
+    assert ask(database, "SELECT count(*) FROM pg_indexes WHERE tablename = 'users'") == 2
+    assert emc.plan(change, database).is_empty
+
+
+def test_unnamed_constraint_beside_another_index(database: sa.Engine) -> None:
+    """An index of that name that is something else is left alone, and the constraint gets the name that is free."""
+    send(database, "CREATE INDEX users_name_key ON users (id)")
+    change = upgrade(sa.UniqueConstraint("name"))
+    assert [step.id for step in emc.plan(change, database).plan.contract] == [
+        "add-unique:users.users_name_key_2"
+    ]

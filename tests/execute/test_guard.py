@@ -63,6 +63,9 @@ SUBTRACTIVE_SQL = [
     "ALTER TABLE users DROP PRIMARY KEY",
     "ALTER TABLE users DROP INDEX ix_users_name",
     "ALTER TABLE users RENAME TO people",
+    "ALTER TABLE users RENAME people",
+    "ALTER TABLE users RENAME emc_people",
+    "ALTER TABLE users RENAME AS people",
     "ALTER TABLE users RENAME COLUMN name TO full_name",
     "ALTER TABLE users RENAME name TO full_name",
     "ALTER TABLE users RENAME CONSTRAINT uq TO emc_uq",
@@ -152,6 +155,16 @@ def test_what_takes_away_is_refused(sql: str) -> None:
     refuse_subtractive([step(sql)], Phase.CONTRACT)
 
 
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [("TO people", "users"), ("AS people", "users"), ("people", "users"), ("nick TO name", "nick")],
+)
+def test_a_refusal_names_what_loses_its_name(action: str, name: str) -> None:
+    """Every way to rename a table names the table, and that of a column the column."""
+    with pytest.raises(SubtractiveStatementError, match=f"RENAME takes the name {name} away"):
+        refuse_subtractive([step(f"ALTER TABLE users RENAME {action}")], Phase.EXPAND)
+
+
 ADDITIVE_SQL = [
     "CREATE TABLE t (id INTEGER NOT NULL, name text NOT NULL, PRIMARY KEY (id))",
     "CREATE UNIQUE INDEX CONCURRENTLY ix ON users (name)",
@@ -237,6 +250,25 @@ def test_some_drops_are_what_the_operation_is_about(
     if kind not in {Kind.ADD_ENUM_VALUE, Kind.ALTER_TYPE, Kind.DROP_NOT_NULL}:
         with pytest.raises(SubtractiveStatementError):
             refuse_subtractive([step(sql, kind=kind, element=(element[0], "other"))], Phase.EXPAND)
+
+
+def test_emc_looks_over_its_own_triggers() -> None:
+    """Where triggers are put in place, a program may look at them and say what they are, and change nothing."""
+    body = "DECLARE a text;\nBEGIN\n  EXECUTE 'EXPLAIN UPDATE users SET a = b';\n  IF a THEN NULL; END IF;\nEND\n"
+    looks = f"DO $emc$\n{body}$emc$"
+    refuse_subtractive([step(looks, kind=Kind.INSTALL_SYNC)], Phase.EXPAND)
+    for sql in (looks.replace("NULL", "DELETE FROM users"), looks.replace("NULL", "DROP TABLE users")):
+        with pytest.raises(SubtractiveStatementError):
+            refuse_subtractive([step(sql, kind=Kind.INSTALL_SYNC)], Phase.EXPAND)
+    with pytest.raises(SubtractiveStatementError):
+        refuse_subtractive([step(looks)], Phase.EXPAND)
+
+
+def test_only_triggers_of_emc_are_switched_on() -> None:
+    """A trigger of the user's that is switched on may refuse what the old release writes."""
+    refuse_subtractive([step('ALTER TABLE users ENABLE ALWAYS TRIGGER "~emc_sync_u"')], Phase.EXPAND)
+    with pytest.raises(SubtractiveStatementError):
+        refuse_subtractive([step("ALTER TABLE users ENABLE ALWAYS TRIGGER theirs")], Phase.EXPAND)
 
 
 REBUILDS = {

@@ -19,6 +19,7 @@ from emc.errors import (
 from emc.execute import StepState
 from emc.execute.unit import FOUND_DONE, FOUND_DONE_WHEN_REFUSED
 from emc.operations import Kind
+from emc.phases import Phase
 from emc.state import Event
 from emc.state.ledger import carried_out_beside_old_code
 from emc.steps import LockPolicy, Step, Transaction
@@ -208,16 +209,18 @@ def test_the_ledger_knows_what_was_begun(maria: Course, *, found: bool) -> None:
 
     when = "after_cursor_execute" if found else "before_cursor_execute"
     event.listen(maria.engine, when, die)
-    added = step("tz", ADD, holds=has_column("tz", maria.engine), kind=Kind.ADD_COLUMN, **BY_ITSELF)
+    added = step(
+        "tz", ADD, holds=has_column("tz", maria.engine), kind=Kind.ADD_COLUMN, phase=Phase.EXPAND, **BY_ITSELF
+    )
     with pytest.raises(KilledError):
-        maria.run(added)
+        maria.run(added, phase=Phase.EXPAND)
     assert ("tz" in maria.columns()) is found
     assert maria.ledger == ()
     assert maria.intended == [added.id]
     with maria.engine.connect() as connection:
         assert carried_out_beside_old_code(connection, "2026.2") == {added.id}
     event.remove(maria.engine, when, die)
-    maria.run(added)
+    maria.run(added, phase=Phase.EXPAND)
     assert len(maria.ledger) == (0 if found else 1)
 
 

@@ -162,8 +162,11 @@ def test_a_drop_that_nobody_disturbs(engine: Engine) -> None:
     assert report.done == ("drop-column:users.a",)
     assert report.exit_code is ExitCode.DONE
     order = [word for one in sent for word in (GUARD, PROOF, LOCK, UNGUARD, DROP) if one.startswith(word)]
-    # Each may be sent more than once: InnoDB's own threads hold a table now and then, and NOWAIT is refused then.
-    assert [word for word, _ in groupby(order)] == [GUARD, PROOF, LOCK, UNGUARD, DROP]
+    # InnoDB's own threads hold a table now and then, and NOWAIT is refused then: a statement is sent again, or, at the
+    # last one, all of it begins anew.
+    once = [GUARD, PROOF, LOCK, UNGUARD, DROP]
+    words = [word for word, _ in groupby(order)]
+    assert words == once * max(1, len(words) // len(once))
     assert live(engine).guards == {}
     assert emc.plan(retiring(), engine).is_empty
     (done,) = (

@@ -8,7 +8,22 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, Index, Integer, String
+from sqlalchemy import (
+    Column,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    and_,
+    column,
+    exists,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy import table as lightweight
 
 import emc
 from emc.changes.base import column_element, operation
@@ -50,7 +65,7 @@ def test_every_contract_operation_has_gates() -> None:
         for name, value in vars(Kind).items()
         if name.isupper() and value not in (Kind.CREATE_TABLE, Kind.ADD_COLUMN, Kind.CREATE_ENUM)
     }
-    never_in_contract = {Kind.ADD_ENUM_VALUE, Kind.DROP_NOT_NULL, Kind.SET_COMMENT}
+    never_in_contract = {Kind.ADD_ENUM_VALUE, Kind.DROP_NOT_NULL, Kind.SET_COMMENT, Kind.INSTALL_SYNC}
     by_definition = {Kind.REPLACE_CONSTRAINT, Kind.REPLACE_INDEX}
     assert contract_only - never_in_contract - by_definition == set(_OWN)
 
@@ -149,6 +164,50 @@ def test_no_data_goes_while_a_migration_may_read_it(engine: Engine) -> None:
         "drop-column:users.a",
         "set-not-null:users.b",
     ]
+
+
+USERS = Table("users", MetaData(), Column("id", Integer), Column("vip", Integer), Column("age", Integer))
+CONDITIONS: dict[str, tuple[Any, bool]] = {
+    "table": (exists(select(1).where(USERS.c.vip == 1)), True),
+    "alias": (exists().where(USERS.alias().c.vip == 1), True),
+    "lightweight": (exists(select(1).where(lightweight("users", column("vip")).c.vip == 1)), True),
+    "view": (exists(select(1).where(lightweight("important", column("vip")).c.vip == 1)), True),
+    "text": (text("EXISTS (SELECT 1 FROM users WHERE vip = 1)"), True),
+    "literal": (literal_column("(SELECT max(vip) FROM users)") == 1, True),
+    "star": (exists().select_from(USERS), True),
+    "other column": (exists(select(1).where(USERS.c.age == 1)), False),
+    "own column": (Column("flag") == "x", False),
+}
+
+
+@pytest.mark.parametrize("values", [True, False], ids=["values", "function"])
+@pytest.mark.parametrize("case", CONDITIONS)
+def test_no_data_goes_while_a_condition_may_read_it(sqlite: Engine, case: str, values: bool) -> None:
+    """A column that a data migration of another table asks for in its condition stays until that has run."""
+    where, reads = CONDITIONS[case]
+    old = table(C("vip", Integer), C("age", Integer))
+    make(sqlite, old, users=[{"id": 1, "vip": 1, "age": 1}])
+    orders = table(C("flag", String(9)), name="orders")
+    make(sqlite, orders, orders=[{"id": 1, "flag": "x"}])
+    run_sql(sqlite, "CREATE VIEW important AS SELECT id, 1 AS vip FROM orders")
+
+    def new(m: MetaData) -> None:
+        table(C("age", Integer))(m)
+        orders(m)
+
+    def declare(upgrade: Upgrade, t: Any) -> None:
+        pending = and_(t["orders"].c.flag == "x", where)
+        if values:
+            upgrade.data_migration(t["orders"], name="flags", where=pending, values={"flag": "vip"})
+        else:
+            upgrade.data_migration(t["orders"], name="flags", where=pending)(lambda _: {"flag": "vip"})
+        upgrade.discard("users.vip", reason="in orders.flag")
+
+    upgrade = upgrade_to(new, declare)
+    verdict = gate("migrate-done:users.vip", upgrade, sqlite)
+    assert verdict.open is not reads, verdict.reason
+    emc.migrate(upgrade, sqlite)
+    assert gate("migrate-done:users.vip", upgrade, sqlite).open
 
 
 def test_undeclared_element_is_never_dropped(engine: Engine) -> None:

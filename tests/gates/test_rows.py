@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     create_engine,
+    event,
     func,
     text,
 )
@@ -158,6 +160,42 @@ def test_no_orphans(engine: Engine) -> None:
     assert gate("no-orphans:users.fk", declared, engine).remedy == "emc migrate --only orphans:users.p"
     run_sql(engine, "UPDATE users SET p = NULL WHERE id = 3")
     assert gate("no-orphans:users.fk", upgrade, engine).open
+
+
+@pytest.mark.parametrize(("parents", "children"), [("NOCASE", "BINARY"), ("BINARY", "NOCASE")])
+def test_no_orphans_by_the_collation_of_the_parent(tmp_path: Path, parents: str, children: str) -> None:
+    """Gate, clean-up and foreign key mean the same rows where a child's column compares otherwise than its parent's."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'emc.db'}")
+    event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
+
+    def build(*, tied: bool) -> Any:
+        def build(m: Any) -> None:
+            Table("parents", m, Column("code", String(9, collation=parents), primary_key=True))
+            rule = partial(ForeignKeyConstraint, ["code"], ["parents.code"], name="fk")
+            table(C("code", String(9, collation=children)), *([rule] if tied else []))(m)
+
+        return build
+
+    make(
+        engine,
+        build(tied=False),
+        parents=[{"code": "A"}],
+        users=[{"id": 1, "code": "A"}, {"id": 2, "code": "b"}, {"id": 3, "code": "a"}],
+    )
+    declared = upgrade_to(
+        build(tied=True), lambda upgrade, t: upgrade.orphans(t["users"].c.code, action="delete")
+    )
+    lost = [2] if parents == "NOCASE" else [2, 3]
+    assert_shut(
+        gate("no-orphans:users.fk", declared, engine), len(lost), [f"id={n}" for n in lost], "orphans:"
+    )
+    emc.migrate(declared, engine)
+    assert gate("no-orphans:users.fk", declared, engine).open
+    emc.contract(declared, engine, old_code_gone=True)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_list(users)").all()
+        assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    engine.dispose()
 
 
 def test_no_orphans_of_a_pair(engine: Engine) -> None:

@@ -236,11 +236,13 @@ def _delete(session: Session, made: dict[str, Any]) -> None:
 def stamp(url: str) -> None:
     """Mark the database as the release's own, by its own Alembic directory, and open it as the release does.
 
+    Revisions that the release's own directory does not have are forgotten.
+
     Raises:
         jupyterhub.orm.DatabaseSchemaMismatch: the release does not take the database for one of its own.
     """
     with _temp_alembic_ini(url) as ini:
-        alembic.command.stamp(alembic.config.Config(ini), "head")
+        alembic.command.stamp(alembic.config.Config(ini), "head", purge=True)
     orm.new_session_factory(url)().close()
 
 

@@ -99,6 +99,8 @@ class Pair:
     """Keyword arguments for :class:`emc.Upgrade`."""
     unreadable: bool = False
     """Whether the new models cannot read what is not migrated yet (a label that their enumeration lacks)."""
+    untold: Sequence[str] = ()
+    """Gates of undo that cannot tell, and so stay shut until a person says: a default may count as written."""
     databases: Sequence[str] = ALL
 
     def on(self, database: str, values: Any) -> Any:

@@ -149,6 +149,7 @@ COLUMNS = (
             f"add-column:things.{name}"
             for name in ("at", "bits", "body", "code", "data", "flag", "size", "stamp", "tags", "token")
         ],
+        untold=[f"nothing-lost:things.{name}" for name in ("at", "bits", "token")],
     ),
     on_mariadb(
         "updated-at",

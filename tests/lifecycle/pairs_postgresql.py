@@ -202,6 +202,7 @@ PAIRS = (
             "alter-type:things.note": [Hazard.EXCLUSIVE_LOCK],
             "alter-type:things.names": [Hazard.EXCLUSIVE_LOCK, Hazard.REWRITES_TABLE],
         },
+        untold=[f"fits-type:things.{name}" for name in ("moment", "names", "network", "note")],
         databases=[POSTGRESQL],
     ),
     Pair(

@@ -27,9 +27,10 @@ from sqlalchemy.pool import NullPool
 import emc
 from emc.data import BatchPolicy
 from emc.errors import EmcError
+from emc.testing.wire import commits_by_itself
 from tests.lifecycle.pairs import Pair
 from tests.lifecycle.pairs_mixed import SHOP
-from tests.lifecycle.ritual import commits_by_itself, enforce_foreign_keys, upgrade_of
+from tests.lifecycle.ritual import enforce_foreign_keys, upgrade_of
 
 COMMIT = "COMMIT"
 ALONE = "alone: "
@@ -62,6 +63,8 @@ def run_command(pair: Pair, command: str, engine: Engine) -> int:
         return int(emc.expand(upgrade, engine).exit_code)
     if command == "migrate":
         return int(emc.migrate(upgrade, engine, batch=BatchPolicy(fast=True)).exit_code)
+    if command == "undo":
+        return int(emc.undo(upgrade, engine, new_code_gone=True).exit_code)
     return int(emc.contract(upgrade, engine, old_code_gone=True).exit_code)
 
 
@@ -154,7 +157,7 @@ class Rig:
 
         Args:
             url: the database.
-            command: ``expand``, ``migrate`` or ``contract``.
+            command: ``expand``, ``migrate``, ``contract`` or ``undo``.
             moment: when it is interrupted, counted from 0; ``None``: it is left alone.
             interruption: what happens then, one of `INTERRUPTIONS`.
         """

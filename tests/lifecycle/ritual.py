@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
     Engine,
     Executable,
     MetaData,
@@ -21,37 +17,19 @@ from sqlalchemy import (
     inspect,
     select,
     text,
-    type_coerce,
 )
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import NullType
 
 import emc
 from emc.commands.jsonable import plan_json
 from emc.commands.results import PlanReport
 from emc.dialects import dialect_of
 from emc.errors import ExitCode
-from emc.names import is_own
-from emc.schema import LiveSchema, LiveTable
+from emc.testing import check_expand_is_additive, check_models_match
+from emc.testing.snapshots import bare, settled, shape
+from emc.testing.wire import SCRATCH, writes
 from emc.upgrade import Upgrade
 from tests.lifecycle.pairs import MARIADB, Pair, Tables
-
-WRITING = (
-    "INSERT",
-    "UPDATE",
-    "DELETE",
-    "CREATE",
-    "ALTER",
-    "DROP",
-    "TRUNCATE",
-    "COMMENT",
-    "VACUUM",
-    "REINDEX",
-)
-
-
-SCRATCH = "emc_scratch_"
-"""Part of every statement that builds something only to see how the server spells it, and takes it away again."""
 
 
 def database_of(engine: Engine) -> str:
@@ -72,54 +50,6 @@ def enforce_foreign_keys(engine: Engine) -> None:
             connection.execute("PRAGMA foreign_keys=ON")
 
 
-@contextmanager
-def writes(engine: Engine) -> Iterator[list[str]]:
-    """Collect the statements sent through *engine* that write and are not rolled back."""
-    commits_ddl = not dialect_of(engine).transactional_ddl
-    kept: list[str] = []
-    pending: dict[int, list[str]] = {}
-
-    def sent(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
-        word = statement.split(None, 1)[0].upper() if statement.strip() else ""
-        mine = pending.setdefault(id(connection.connection.dbapi_connection), [])
-        if word in ("ROLLBACK", "COMMIT"):  # SQLite's sessions send them as statements
-            if word == "COMMIT":
-                kept.extend(mine)
-            mine.clear()
-        elif word in WRITING and SCRATCH not in statement:
-            if commits_ddl and word not in ("INSERT", "UPDATE", "DELETE"):
-                kept.extend(mine)
-                mine.clear()
-                kept.append(statement)
-            else:
-                (kept if commits_by_itself(connection) else mine).append(statement)
-
-    def committed(connection: Connection) -> None:
-        kept.extend(pending.pop(id(connection.connection.dbapi_connection), []))
-
-    def rolled_back(connection: Connection) -> None:
-        pending.pop(id(connection.connection.dbapi_connection), None)
-
-    listeners: dict[str, Any] = {"before_cursor_execute": sent, "commit": committed, "rollback": rolled_back}
-    for name, listener in listeners.items():
-        event.listen(engine, name, listener)
-    try:
-        yield kept
-    finally:
-        for name, listener in listeners.items():
-            event.remove(engine, name, listener)
-
-
-def commits_by_itself(connection: Connection) -> bool:
-    """Whether the next statement on *connection* is a transaction of its own."""
-    raw: Any = connection.connection.dbapi_connection
-    if connection.dialect.name == "sqlite":
-        return not raw.in_transaction and raw.isolation_level is None
-    if hasattr(raw, "get_autocommit"):  # PyMySQL, mysqlclient
-        return bool(raw.get_autocommit())
-    return getattr(raw, "autocommit", False) is True
-
-
 @dataclass
 class Release:
     """One release of the service: its own Table objects and what it sends."""
@@ -128,6 +58,13 @@ class Release:
     work: Any
     blindly: bool = False
     """Reads without understanding: see `Pair.unreadable`."""
+
+    def try_out(self, engine: Engine, n: int) -> None:
+        """Send every statement of the release, and leave no trace."""
+        with engine.connect() as connection:
+            for statement in self.work(self.tables, n):
+                connection.execute(statement)
+            connection.rollback()
 
     def exercise(self, engine: Engine, n: int) -> None:
         """Send every statement of the release, and read every column that it maps, as it does in production."""
@@ -139,11 +76,6 @@ class Release:
                 connection.execute(
                     select(*(map(bare, table.columns) if self.blindly else table.columns))
                 ).all()
-
-
-def bare(column: Column[Any]) -> ColumnElement[Any]:
-    """*column* without its type, so that any value can be read."""
-    return type_coerce(column, NullType())
 
 
 def modelled(build: Any) -> Tables:
@@ -198,48 +130,6 @@ def drop_schemas(pair: Pair, engine: Engine) -> None:
 def scratch_left(engine: Engine) -> list[str]:
     """What was built only to see how the server spells it, and is still there."""
     return [name for name in inspect(engine).get_schema_names() if name.startswith(SCRATCH)]
-
-
-def live(engine: Engine, schemas: Sequence[str | None] = (None,)) -> LiveSchema:
-    """What is in the database."""
-    dialect = dialect_of(engine)
-    with dialect.reading(engine) as connection:
-        return dialect.read(connection, schemas)
-
-
-def shape(engine: Engine, schemas: Sequence[str] = ()) -> dict[str, Any]:
-    """The schema behind *engine* as plain values, without emc's own tables, in an order of its own."""
-    seen = live(engine, (None, *schemas))
-    tables = {str(key): _table(table, engine) for key, table in seen.tables.items() if not is_own(key.name)}
-    return {"tables": tables, "enums": {str(key): list(labels) for key, labels in seen.enums.items()}}
-
-
-def _table(table: LiveTable, engine: Engine) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {
-                str(key): plain(one) for key, one in value.items() if not str(key).startswith("duplicates")
-            }
-        if isinstance(value, list | tuple):
-            return [plain(one) for one in value]
-        if hasattr(value, "compile"):
-            return str(value.compile(dialect=engine.dialect))
-        return value if isinstance(value, str | int | bool | None) else repr(value)
-
-    def named(elements: Any) -> list[Any]:
-        return sorted(map(plain, elements), key=lambda one: json.dumps(one, sort_keys=True))
-
-    return {
-        "columns": plain(table.columns),
-        "primary key": plain(table.primary_key),
-        "foreign keys": named(table.foreign_keys),
-        "indexes": named(table.indexes),
-        "uniques": named(table.uniques),
-        "checks": named(table.checks),
-        "comment": table.comment,
-        "definitions": {f"{kind}:{name}": one for (kind, name), one in sorted(table.definitions.items())},
-        "unfinished": sorted(table.unfinished),
-    }
 
 
 Data = dict[str, dict[Any, dict[str, Any]]]
@@ -321,8 +211,11 @@ def run_lifecycle(pair: Pair, engine: Engine, fresh: Engine) -> None:
         if step.id in pair.hazards:
             assert list(step.hazards) == list(pair.on(database, pair.hazards[step.id])), step.id
 
-    # Expand: both releases work, and there is nothing left to expand.
-    assert emc.expand(upgrade_of(pair), engine).exit_code is ExitCode.DONE
+    # Undo: everything is as it was before expand, which can begin anew.
+    there_and_back(pair, engine, old, phases["expand"])
+
+    # Expand: nothing is taken away, both releases work, and there is nothing left to expand.
+    check_expand_is_additive(engine, upgrade_of(pair))
     old.exercise(engine, 2000)
     new.exercise(engine, 3000)
     with writes(engine) as written:
@@ -350,9 +243,30 @@ def run_lifecycle(pair: Pair, engine: Engine, fresh: Engine) -> None:
     assert [(one.step.id, [v.reason for v in one.verdicts]) for one in done.blocked] == []
     assert sorted(done.done) == sorted(phases["contract"])
     assert_kept(before, kept_data(engine, old.tables, new.tables))
-    assert emc.plan(upgrade_of(pair, pair.decide), engine).is_empty
+    check_models_match(engine, upgrade_of(pair, pair.decide))
     new.exercise(engine, 6000)
     assert_same_as_fresh(pair, engine, fresh)
+
+
+def there_and_back(pair: Pair, engine: Engine, old: Release, expand: Sequence[str]) -> None:
+    """Undo takes back whatever expand did, and the old release notices neither."""
+    before = settled(shape(engine, pair.schemas))
+    assert emc.expand(upgrade_of(pair), engine).exit_code is ExitCode.DONE
+    old.try_out(engine, 7000)
+    rows = kept_data(engine, old.tables, old.tables)
+    report = emc.undo(upgrade_of(pair), engine, new_code_gone=True)
+    shut = {verdict.gate: verdict.reason for one in report.blocked for verdict in one.verdicts}
+    assert sorted(shut) == list(pair.untold), shut
+    if shut:
+        agreed = dict.fromkeys(shut, "nobody has written there yet")
+        assert emc.undo(upgrade_of(pair), engine, new_code_gone=True, overrides=agreed).blocked == ()
+    assert settled(shape(engine, pair.schemas)) == before
+    assert kept_data(engine, old.tables, old.tables) == rows
+    old.try_out(engine, 8000)
+    assert [step["id"] for step in planned(pair, engine)[1]["phases"]["expand"]] == list(expand)
+    with writes(engine) as written:
+        assert emc.undo(upgrade_of(pair), engine, new_code_gone=True).done == ()
+    assert written == []
 
 
 def unfinished_contract(pair: Pair, engine: Engine) -> None:

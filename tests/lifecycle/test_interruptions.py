@@ -11,48 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, make_url, select, text
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 import emc
 from emc.errors import ExitCode
-from emc.names import is_own
-from tests.lifecycle.copies import copies
+from emc.testing.copying import copies
+from emc.testing.snapshots import everything
 from tests.lifecycle.pairs_mixed import SHOP
 from tests.lifecycle.rig import ALONE, COMMIT, CUT_OFF, CUT_OFF_AFTER, INTERRUPTIONS, KILLED, Rig, rig
 from tests.lifecycle.ritual import (
     Release,
-    bare,
     build_old,
     enforce_foreign_keys,
     modelled,
-    shape,
     upgrade_of,
 )
 
 COMMANDS = ("expand", "migrate", "contract")
+"""In their order."""
+UNDO = "undo"
+"""Which comes after expand, in the place of the others."""
 UNCHECKED = "SET STATEMENT foreign_key_checks=0 FOR "
 """How a statement begins on MariaDB that looks at no row."""
 WRITING = ("CREATE", "ALTER", "DROP", "COMMENT", "DO", "INSERT", "UPDATE", "DELETE", "LOCK")
 STRIDE = 60
 """Every how-manieth other moment is tried; all of them with ``EMC_ALL_MOMENTS=1``."""
-MOST = {"mariadb": 10, "postgresql": 6}
-"""On databases whose moments take seconds: how many are tried, spread evenly; all as above."""
+MOST = {"mariadb": 5, "postgresql": 4, "sqlite": 8}
+"""How many are tried, spread evenly, since each takes seconds; all as above."""
 FEW = 6
 """So many kinds of statement meet each of the interruptions."""
 SHAPES = ("postgresql",)
 """Databases on which statements that differ in names only count as one, and each meets one of the interruptions;
 all as above."""
 
-_MARIADB_TRIGGERS = (
-    "SELECT action_statement FROM information_schema.triggers WHERE trigger_schema = DATABASE()"
-)
-TRIGGERS = {
-    "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'trigger'",
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
-    "mariadb": _MARIADB_TRIGGERS,
-    "mysql": _MARIADB_TRIGGERS,
-}
 OWN_TABLES = re.compile(r"emc_(?!guard_|new_|nn_)")
 """What belongs to emc itself in a statement, and not to the user's schema."""
 
@@ -68,20 +60,8 @@ def connected(url: str) -> Iterator[Engine]:
 
 def state(url: str) -> dict[str, Any]:
     """Everything that a run is to bring about: the schema, and every row that is not emc's own."""
-    with connected(url) as engine, engine.connect() as connection:
-        found = shape(engine)
-        metadata = MetaData()
-        metadata.reflect(engine)
-        found["rows"] = {
-            table.name: sorted(
-                (tuple(row) for row in connection.execute(select(*map(bare, table.columns)))), key=repr
-            )
-            for table in metadata.sorted_tables
-            if not is_own(table.name)
-        }
-        found["views"] = engine.dialect.get_view_names(connection)
-        found["triggers"] = sorted(connection.execute(text(TRIGGERS[engine.dialect.name])).scalars())
-        return found
+    with connected(url) as engine:
+        return everything(engine)
 
 
 def shape_of(label: str) -> str:
@@ -135,7 +115,7 @@ def prepared(url: str, command: str, process: Rig) -> None:
     with connected(url) as engine:
         build_old(SHOP, engine)
         Release(modelled(SHOP.old), SHOP.old_work).exercise(engine, 1000)
-    for earlier in COMMANDS[: COMMANDS.index(command)]:
+    for earlier in ("expand",) if command == UNDO else COMMANDS[: COMMANDS.index(command)]:
         assert process.run(url, earlier).status == ExitCode.DONE
 
 
@@ -148,7 +128,7 @@ def assert_old_release_works(url: str) -> None:
         connection.rollback()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, UNDO])
 def test_killed_at_any_moment(database_url: str, command: str, tmp_path: Path) -> None:
     """Killed right before any statement or commit, the run is finished by the same command, to the same end."""
     with rig() as process, copies(database_url, tmp_path) as copy:
@@ -174,7 +154,7 @@ def test_killed_at_any_moment(database_url: str, command: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("interruption", [CUT_OFF, CUT_OFF_AFTER])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, UNDO])
 def test_cut_off_at_any_moment(database_url: str, command: str, interruption: str, tmp_path: Path) -> None:
     """Cut off by the server before or after any statement, the run ends well, or says why and a rerun finishes it."""
     if make_url(database_url).get_backend_name() == "sqlite":
@@ -201,6 +181,9 @@ def test_cut_off_at_any_moment(database_url: str, command: str, interruption: st
 
 def nothing_left_of(command: str, engine: Engine) -> None:
     """The plan has nothing left for *command*."""
+    if command == UNDO:
+        assert emc.undo(upgrade_of(SHOP), engine, new_code_gone=True, dry_run=True).steps == ()
+        return
     plan = emc.plan(upgrade_of(SHOP), engine).plan
     assert plan.expand == ()
     if command != "expand":

@@ -17,6 +17,7 @@ from tests.lifecycle import (
     pairs_mariadb_keys,
     pairs_mixed,
     pairs_postgresql,
+    pairs_syncs,
     pairs_tables,
     pairs_types,
 )
@@ -34,6 +35,7 @@ MODULES = (
     pairs_mariadb,
     pairs_mariadb_keys,
     pairs_postgresql,
+    pairs_syncs,
 )
 PAIRS: tuple[Pair, ...] = tuple(pair for module in MODULES for pair in module.PAIRS)
 

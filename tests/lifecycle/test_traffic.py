@@ -18,7 +18,7 @@ from emc.commands import PhaseReport
 from emc.data import BatchPolicy
 from emc.errors import ExitCode, LockBudgetError
 from emc.execute import RetryPolicy, StepEvent, StepState
-from tests.lifecycle.copies import copies
+from emc.testing.copying import copies
 from tests.lifecycle.pairs_mixed import SHOP
 from tests.lifecycle.ritual import Release, build_old, modelled, upgrade_of
 from tests.lifecycle.test_interruptions import OWN_TABLES, WRITING, connected, nothing_left_of, state

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emc.errors import ExitCode
-from tests.lifecycle.copies import copies
+from emc.testing.copying import copies
 from tests.lifecycle.rig import Answer, rig
 from tests.lifecycle.test_interruptions import COMMANDS, connected, nothing_left_of, prepared, state
 

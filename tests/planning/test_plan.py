@@ -12,10 +12,11 @@ from sqlalchemy import Column, Engine, Integer, String, Table, create_engine
 import emc
 from emc.commands.jsonable import plan_json
 from emc.errors import DeclarationError, ExitCode, PlanRefusedError
+from emc.testing.wire import writes
 from tests.changes.sorting import modelled, users
 from tests.lifecycle.pairs import Pair
 from tests.lifecycle.pairs_mixed import PAIRS, SHOP
-from tests.lifecycle.ritual import build_old, planned, upgrade_of, writes
+from tests.lifecycle.ritual import build_old, planned, upgrade_of
 from tests.mariadb_server import execute, make_account
 from tests.servers import make_role
 

@@ -254,6 +254,38 @@ def test_a_taker_waits_for_a_confirmed_transaction(
     engine.dispose()
 
 
+@pytest.mark.parametrize("which", ["postgresql_url", "mariadb_url"])
+def test_workers_share_the_lease(request: pytest.FixtureRequest, which: str, clock: Clock) -> None:
+    """Two workers confirm it at once, and it is renewed meanwhile; a taker waits for both, who lose it then."""
+    engine = create_engine(request.getfixturevalue(which))
+    with engine.connect():
+        dialect = dialect_of(engine)
+    lease = acquire(engine, dialect, command="emc migrate", runner=ELSEWHERE, now=clock)
+    with writing(engine, dialect) as connection:
+        lease.confirm(connection)
+        first, second = lease.fence(connection, 1), lease.fence(connection, 2)
+    with writing(engine, dialect) as late:
+        with writing(engine, dialect) as connection:
+            first.confirm(late)
+            second.confirm(connection)
+            with writing(engine, dialect) as beside:
+                lease.confirm(beside)
+        clock.move(3600)
+        with pytest.raises(LeaseHeldError):
+            acquire(engine, dialect, command="emc contract", now=clock)
+    new = acquire(engine, dialect, command="emc contract", now=clock)
+    for fence in (first, second):
+        with pytest.raises(LeaseLostError) as caught, writing(engine, dialect) as connection:
+            fence.confirm(connection)
+        assert caught.value.holder.command == "emc contract"
+    with writing(engine, dialect) as connection:
+        new.confirm(connection)
+        new.fence(connection, 1).confirm(connection)
+    with pytest.raises(LeaseLostError), writing(engine, dialect) as connection:
+        first.confirm(connection)
+    engine.dispose()
+
+
 def test_racing_runners(engine: Engine, dialect: Dialect, clock: Clock) -> None:
     """Of many that find an expired lease at once exactly one gets it, and so of many that find none."""
     for _ in range(3):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
 from emc.names import is_own
-from emc.state import entries, failures, holder, observation, progress
+from emc.state import control, entries, failures, holder, observation, progress, ranges
 from emc.state.failures import clear_failures
 from emc.state.observations import forget
 from emc.state.tables import LEDGER, METADATA, OBSERVATIONS, ensure, exists
@@ -23,6 +23,9 @@ READERS: dict[str, Callable[[Connection], Any]] = {
     "failures": failures,
     "some failures": lambda connection: failures(connection, "x"),
     "holder": holder,
+    "ranges": lambda connection: ranges.ranges(connection, "x"),
+    "asked": lambda connection: control.asked(connection, 1),
+    "published": lambda connection: control.published(connection, 1),
 }
 
 
@@ -43,7 +46,18 @@ def test_reading_in_a_read_only_transaction(postgresql_url: str) -> None:
             with engine.begin() as connection:
                 ensure(connection)
         with engine.connect().execution_options(postgresql_readonly=True) as connection:
-            assert [read(connection) for read in READERS.values()] == [(), (), None, None, (), (), None]
+            assert [read(connection) for read in READERS.values()] == [
+                (),
+                (),
+                None,
+                None,
+                (),
+                (),
+                None,
+                (),
+                None,
+                None,
+            ]
     engine.dispose()
 
 

@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from emc.claims import Claim, Guarding
-from emc.dialects.answers import Blocker, Failure
+from emc.dialects.answers import Blocker, Failure, Pressure
 from emc.dialects.base import Dialect
+from emc.dialects.lexis import Lexis
 from emc.dialects.mysql import (
     blockers,
     catalog,
@@ -22,21 +23,29 @@ from emc.dialects.mysql import (
     failures,
     fits,
     guards,
+    lexis,
     limits,
     options,
+    pressures,
     recipes,
+    rowwrites,
     sessions,
     spelling,
+    syncs,
     wording,
 )
 from emc.dialects.mysql.flavour import MARIADB, MYSQL, Flavour
 from emc.dialects.mysql.misfits import misfits
+from emc.dialects.mysql.script import ClientDemands, MariaDBDemands
+from emc.dialects.rowwrites import RowWrites
+from emc.dialects.scripting import Demanding
 from emc.errors import Refusal
 from emc.fit import Fit
 from emc.names import TableKey
-from emc.operations import Operation
+from emc.operations import Kind, Operation
 from emc.schema import LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
+from emc.sync import Sync, SyncPart
 from emc.work.uniqueness import Uniqueness
 
 __all__ = ["MariaDB", "MySQL"]
@@ -50,6 +59,7 @@ class MySQL(Dialect):
     indexes_foreign_keys: ClassVar[bool] = True
     updates_what_it_reads: ClassVar[bool] = False
     builds_end_locked: ClassVar[bool] = True
+    streams_alone: ClassVar[bool] = True
     shares_rows: ClassVar[bool] = False
     indexes_row_values: ClassVar[bool] = False
     counting: ClassVar[str] = "AUTO_INCREMENT"
@@ -57,6 +67,9 @@ class MySQL(Dialect):
     parents_are_siblings: ClassVar[bool] = True
     tells_implied_indexes: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = options.NAMES
+    unlocks: ClassVar[str | None] = "UNLOCK TABLES"
+    demanding: ClassVar[Demanding | None] = ClientDemands()
+    standpoint: ClassVar[str | None] = "SELECT DATABASE()"
     flavour: ClassVar[Flavour] = MYSQL
 
     def serves(self, engine: Engine) -> bool:
@@ -83,6 +96,10 @@ class MySQL(Dialect):
         """See the base class."""
         return sessions.opened(engine, self.flavour, transaction, locks, lock_timeout)
 
+    def lexis(self, connection: Connection) -> Lexis:
+        """See the base class."""
+        return lexis.lexis(connection)
+
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:  # type: ignore[override]
         """See the base class."""
         return sessions.reading(engine)
@@ -106,6 +123,14 @@ class MySQL(Dialect):
     def knock(self, connection: Connection, key: TableKey) -> None:
         """See the base class."""
         blockers.knock(connection, self.flavour, key)
+
+    def pressures(self, connection: Connection) -> Sequence[Pressure]:
+        """See the base class."""
+        return pressures.pressures(connection, self.flavour)
+
+    def replica_lag(self, connection: Connection) -> Pressure | None:
+        """See the base class."""
+        return pressures.replica_lag(connection, self.flavour)
 
     def server_version(self, connection: Connection) -> str:
         """See the base class."""
@@ -157,6 +182,10 @@ class MySQL(Dialect):
         """See the base class."""
         return recipes.steps(operations, live, self.flavour)
 
+    def foreseen(self, operations: Sequence[Operation], live: LiveSchema, expected: LiveSchema) -> LiveSchema:
+        """See the base class. The definitions of columns, which MODIFY spells whole."""
+        return recipes.foreseen(operations, live, expected, self.flavour)
+
     # -- guard, prove, drop ---------------------------------------------------------------------------------------
 
     def guarded(self, operation: Operation, claim: Claim, live: LiveSchema) -> bool:
@@ -177,7 +206,11 @@ class MySQL(Dialect):
         """See the base class."""
         schemas = list(dict.fromkeys(key.schema for key in keys))
         found = self.read(connection, schemas).tables
-        return {key: found[key].guards for key in keys if key in found}
+        return {key: {**found[key].guards, **found[key].syncs} for key in keys if key in found}
+
+    def alone(self, step: Step, cleaning: str, live: LiveSchema) -> Step | None:
+        """See the base class. Under LOCK TABLES."""
+        return guards.alone(step, cleaning, live)
 
     def lift(self, key: TableKey, names: Sequence[str], live: LiveSchema) -> Step:
         """See the base class."""
@@ -190,6 +223,16 @@ class MySQL(Dialect):
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """See the base class."""
         return dict.fromkeys(limits.missing_privileges(connection, steps, self.flavour), "")
+
+    # -- keeping columns in step ----------------------------------------------------------------------------------
+
+    def cannot_sync(self, sync: Sync, live: LiveSchema) -> Refusal | None:
+        """See the base class."""
+        return syncs.cannot_sync(sync, live, self.flavour)
+
+    def sync_parts(self, sync: Sync, live: LiveSchema) -> Sequence[SyncPart]:
+        """See the base class. A BEFORE UPDATE and a BEFORE INSERT trigger."""
+        return syncs.parts(sync, self.flavour)
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 
@@ -205,12 +248,29 @@ class MySQL(Dialect):
         """See the base class."""
         return comparing.exact(column)
 
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        """See the base class."""
+        return comparing.same(column, value, self.flavour)
+
+    def row_writes(
+        self, connection: Connection, table: Table, key: Sequence[ColumnElement[Any]]
+    ) -> RowWrites:
+        """See the base class."""
+        return rowwrites.LockingWrites(table, key)
+
 
 class MariaDB(MySQL):
     """MariaDB 10.11 or later with InnoDB."""
 
     name: ClassVar[str] = "mariadb"
     updates_what_it_reads: ClassVar[bool] = True
+    conditional: ClassVar[frozenset[str]] = MySQL.conditional | {
+        Kind.ADD_COLUMN,
+        Kind.DROP_COLUMN,
+        Kind.CREATE_INDEX,
+        Kind.DROP_INDEX,
+    }
+    demanding: ClassVar[Demanding | None] = MariaDBDemands()
     flavour: ClassVar[Flavour] = MARIADB
 
     def serves(self, engine: Engine) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from emc.dialects.mysql import information
+from emc.dialects.mysql import information, syncs
 from emc.dialects.mysql.columns import Types
 from emc.dialects.mysql.conditions import trigger_text
 from emc.dialects.mysql.dependents import find_dependents
@@ -29,6 +29,7 @@ from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.live import MySQLSchema, MySQLTable
 from emc.names import GUARD_PREFIX, TableKey, is_own
 from emc.schema import LiveTable
+from emc.sync import SYNC_PREFIX
 
 _TABLE_KINDS = ("BASE TABLE", "SYSTEM VERSIONED")
 _OTHER_KINDS = {"VIEW": "view", "SYSTEM VIEW": "view", "SEQUENCE": "sequence"}
@@ -80,10 +81,14 @@ def _read(connection: Connection, schemas: Sequence[str | None], flavour: Flavou
     drafts, taken = _sorted_out(rows, homes)
     _fill(connection, drafts, real, homes, flavour)
     triggers = information.triggers(connection, real)
+    definers = {row["definer"] for row in triggers if row["name"].startswith(SYNC_PREFIX)}
+    gone = information.gone_accounts(connection, definers)
     for row in triggers:
         draft = drafts.get((row["of_schema"], row["of_table"]))
         if draft is not None and row["name"].startswith(GUARD_PREFIX):
             draft.guards[row["name"]] = trigger_text(row["timing"], row["event"], row["body"])
+        elif draft is not None and row["name"].startswith(SYNC_PREFIX):
+            draft.syncs[row["name"]] = syncs.shown(row, triggers, definer_is_gone=row["definer"] in gone)
     tables = {draft.key: draft.table() for draft in sorted(drafts.values(), key=lambda d: d.key.sort_key)}
     return MySQLSchema(
         tables=tables,

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, literal_column
-from sqlalchemy.dialects import mysql
-from sqlalchemy.dialects.mysql.base import MySQLCompiler
+from sqlalchemy import Column, ColumnElement, literal_column
+from sqlalchemy.dialects.mysql.base import MySQLCompiler, MySQLDialect
 from sqlalchemy.exc import CompileError
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -44,25 +43,38 @@ def row_condition(claim: Claim, live: MySQLSchema, flavour: Flavour) -> str:
 
     :raises CannotGuardError: it does not depend on that row alone.
     """
+    check(claim, rules_for(claim.key, live))
+    try:
+        return of_row(claim.in_the_way, flavour)
+    except (CompileError, NotImplementedError) as error:
+        raise CannotGuardError(f"its condition cannot be written as plain SQL ({error})") from error
+
+
+def rules_for(key: TableKey, live: MySQLSchema) -> Rules:
+    """What the server answers the same whenever and by whomever it is asked, of a row of table *key*."""
 
     def is_timestamp(column: Column[Any]) -> bool:
-        found = live.text(claim.key, column.name)
+        found = live.text(key, column.name)
         return found is not None and found.type.lower().startswith("timestamp")
 
-    check(claim, Rules(frozenset(_FUNCTIONS.split()), is_timestamp, fixes_constants=False))
+    return Rules(frozenset(_FUNCTIONS.split()), is_timestamp, fixes_constants=False)
+
+
+def of_row(expression: ColumnElement[Any], flavour: Flavour, row: str = "NEW") -> str:
+    """*expression*, which speaks of columns of one table, as SQL about *row* of a trigger, ``NEW`` or ``OLD``.
+
+    :raises sqlalchemy.exc.CompileError: it cannot be written as plain SQL; NotImplementedError too.
+    """
 
     def replace(element: Any, **_: Any) -> Any:
         if isinstance(element, Column):
-            return literal_column(f"NEW.{_quoted(element.name)}", element.type)
+            return literal_column(f"{row}.{_quoted(element.name)}", element.type)
         return None
 
-    written = visitors.replacement_traverse(claim.in_the_way, {}, replace)
+    written = visitors.replacement_traverse(expression, {}, replace)
     # "named", since the compiler doubles each % for the drivers' paramstyle, and no driver replaces anything here.
-    compiler = _RowCompiler(mysql.dialect(paramstyle="named", is_mariadb=flavour is MARIADB), None)
-    try:
-        return str(compiler.process(written, literal_binds=True))
-    except (CompileError, NotImplementedError) as error:
-        raise CannotGuardError(f"its condition cannot be written as plain SQL ({error})") from error
+    compiler = _RowCompiler(_RowDialect(paramstyle="named", is_mariadb=flavour is MARIADB), None)
+    return str(compiler.process(written))
 
 
 def text_literal(value: str) -> str:
@@ -78,8 +90,19 @@ def trigger_text(timing: str, event: str, body: str) -> str:
     return f"{timing} {event} {body.replace(f'{_INTRODUCER} X', ' X')}"
 
 
+class _RowDialect(MySQLDialect):
+    # What a dialect learns from a connection: an attribute in SQLAlchemy 2.1, a property in 2.0.
+    _support_float_cast = True
+    supports_statement_cache = True
+
+
 class _RowCompiler(MySQLCompiler):
     """Writes literals so that neither ``NO_BACKSLASH_ESCAPES`` nor the connection's character set changes them."""
+
+    def visit_bindparam(self, bindparam: Any, **kw: Any) -> str:  # type: ignore[override]
+        # The compilers of is_distinct_from() forget that literals were asked for (seen with SQLAlchemy 2.1.9).
+        compile_one: Any = super().visit_bindparam
+        return str(compile_one(bindparam, **{**kw, "literal_binds": True}))
 
     def render_literal_value(self, value: Any, type_: Any) -> str:
         if isinstance(value, bytes | bytearray | memoryview):

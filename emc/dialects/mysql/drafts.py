@@ -51,6 +51,7 @@ class Draft:
     definitions: dict[tuple[ElementKind, str], str] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
     guards: dict[str, str] = field(default_factory=dict)
+    syncs: dict[str, str] = field(default_factory=dict)
     rows: int | None = None
     bytes: int | None = None
 
@@ -69,6 +70,7 @@ class Draft:
             unfinished=frozenset(self.unfinished),
             implied=self.implied,
             guards=self.guards,
+            syncs=self.syncs,
             options=self.options,
             row_estimate=self.rows,
             size_bytes=self.bytes,
@@ -270,7 +272,8 @@ def _implied_by(draft: Draft, index: Mapping[str, Any]) -> str | None:
     columns = index["column_names"]
     for foreign_key in draft.foreign_keys:
         name = str(foreign_key["name"])
-        automatic = columns[0] if _AUTOMATIC_NAME.fullmatch(name) else name
-        if foreign_key["constrained_columns"] == columns and index["name"] == automatic:
+        # Under its own name stands what emc has kept of a key without one, where it was taken back.
+        automatic = {name, columns[0]} if _AUTOMATIC_NAME.fullmatch(name) else {name}
+        if foreign_key["constrained_columns"] == columns and index["name"] in automatic:
             return name
     return None

@@ -52,6 +52,12 @@ class Flavour:
     kill a build or a proof."""
     data_modes: frozenset[str] = frozenset()
     """What emc adds to ``sql_mode``, besides what makes the server strict."""
+    runs_blocks: bool = True
+    """Whether statements are taken as one, in a block outside of any stored program (``BEGIN NOT ATOMIC``): MariaDB
+    (knowledge base, "Using Compound Statements Outside of Stored Programs")."""
+    bumps_before_triggers: bool = True
+    """Whether BEFORE triggers see what ON UPDATE CURRENT_TIMESTAMP makes of a column (10.11.19; MySQL's manual does
+    not say)."""
     checks_name_tables: bool = True
     """Whether ``CHECK_CONSTRAINTS`` names the table of a CHECK. MySQL's has no such column (its manual)."""
     quotes_defaults: bool = True
@@ -70,6 +76,14 @@ class Flavour:
     indexes_expressions: bool = False
     """Whether an index may be over an expression, told in ``STATISTICS.EXPRESSION``: MySQL since 8.0.13 (its
     manual)."""
+    shows_replicas: str = "SHOW REPLICA HOSTS"
+    """What lists the replicas that have registered. MySQL 8.4 knows ``SHOW REPLICAS`` alone (its manual)."""
+    privilege_to_see_replicas: str = "REPLICATION MASTER ADMIN"
+    """What :attr:`shows_replicas` takes."""
+    shows_lag: str = "SHOW ALL REPLICAS STATUS"
+    """What a replica answers about itself, a row for each of its primaries."""
+    lag_column: str = "Seconds_Behind_Master"
+    """Where the answer to :attr:`shows_lag` has its lag."""
 
     def expression(self, shown: str) -> str:
         """An expression that ``information_schema`` has *shown*, as SQL.
@@ -102,10 +116,16 @@ MYSQL = Flavour(
     needs_references=True,
     shortest_lock_wait=1,
     session_settings={"max_execution_time": 0},
+    runs_blocks=False,
+    bumps_before_triggers=False,
     checks_name_tables=False,
     quotes_defaults=False,
     read_only_variable="transaction_read_only",
     statistics_expiry="information_schema_stats_expiry",
     knows_srids=True,
     indexes_expressions=True,
+    shows_replicas="SHOW REPLICAS",
+    privilege_to_see_replicas="REPLICATION SLAVE",
+    shows_lag="SHOW REPLICA STATUS",
+    lag_column="Seconds_Behind_Source",
 )

@@ -18,7 +18,7 @@ from emc.dialects.mysql.writing import Writer, writer_for
 from emc.names import TableKey
 from emc.operations import Kind, Operation, table_key
 from emc.schema import LiveSchema
-from emc.steps import Hazard, LockPolicy, Probe, Way
+from emc.steps import Hazard, LockPolicy, Probe, Transaction, Way
 
 SMALL = 8 * 1024 * 1024
 """Bytes of a table that is copied while writers wait: half a second (100,000 rows of 70 bytes and two indexes took
@@ -108,6 +108,7 @@ class Part:
     hazards: tuple[Hazard, ...] = ()
     """Besides those of the algorithms."""
     doubts_duplicates: bool = False
+    transaction: Transaction = Transaction.AUTOCOMMIT
     rides_with: str | None = None
     """The id of the operation whose statement does this one's work too."""
 
@@ -233,6 +234,7 @@ class Ground:
         postcondition: Probe,
         *hazards: Hazard,
         doubts_duplicates: bool = False,
+        transaction: Transaction = Transaction.AUTOCOMMIT,
     ) -> Part:
         """The answer of a recipe."""
-        return Part(self.operation, tuple(changes), postcondition, hazards, doubts_duplicates)
+        return Part(self.operation, tuple(changes), postcondition, hazards, doubts_duplicates, transaction)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Engine
@@ -32,7 +33,7 @@ from emc.claims import (
     table_element,
 )
 from emc.dialects.answers import Failure
-from emc.dialects.mysql import failures, key_guards
+from emc.dialects.mysql import failures, key_guards, syncs
 from emc.dialects.mysql.conditions import (
     listed,
     quoted,
@@ -41,6 +42,7 @@ from emc.dialects.mysql.conditions import (
     trigger_text,
 )
 from emc.dialects.mysql.flavour import Flavour
+from emc.dialects.mysql.ground import SMALL
 from emc.dialects.mysql.key_guards import by_key, guard_step, is_foreign_key, refers_as_before, refusing
 from emc.dialects.mysql.live import MySQLSchema, MySQLTable
 from emc.dialects.rowwise import columns_of
@@ -48,6 +50,7 @@ from emc.names import GUARD_PREFIX, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import LiveSchema
 from emc.steps import Hazard, LockPolicy, Probe, Step, Transaction
+from emc.sync import SyncPart
 
 _LONGEST_MESSAGE = 128
 """Characters of MESSAGE_TEXT (MariaDB knowledge base, "SIGNAL"; the rest is cut off)."""
@@ -93,6 +96,8 @@ def _type_is_strict(operation: Operation, live: LiveSchema) -> bool:
 
 def cannot_guard(operation: Operation, claim: Claim, live: LiveSchema, flavour: Flavour) -> str | None:
     """Why nothing could keep *claim* true until *operation* has run; ``None`` when something can."""
+    if claim.kept_by is not None:
+        return None
     try:
         _engine(claim, live)
         if not is_foreign_key(operation):
@@ -156,7 +161,8 @@ def _is_free(connection: Connection, key: TableKey) -> bool:
             raise
         return False
     finally:
-        connection.exec_driver_sql("UNLOCK TABLES")
+        if not connection.invalidated:
+            connection.exec_driver_sql("UNLOCK TABLES")
     return True
 
 
@@ -167,7 +173,11 @@ def _by_triggers(
     steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema, flavour: Flavour
 ) -> Guarding:
     wanted: dict[tuple[TableKey, str], Claim] = {}
+    kept: list[SyncPart] = []
     for claim in claims:
+        if claim.kept_by is not None:
+            kept += syncs.parts(claim.kept_by, flavour)
+            continue
         _engine(claim, live)
         wanted.setdefault((claim.key, _condition(claim, live, flavour)), claim)
     guards, missing = [], []
@@ -194,19 +204,29 @@ def _by_triggers(
     probe = _all([_stand(key, [guard for guard in guards if guard.key == key]) for key in keys])
     put = guard_step(GUARD, first.element, missing, probe, refusing(first))
     drops = [f"DROP TRIGGER {quoted(guard.key.schema, guard.name)}" for guard in guards]
-    return Guarding(tuple(guards), put, _locked(steps, [*keys], drops, live), frozenset(drops))
+    standing = (*guards, *(Guard(part.key, part.name, part.definition) for part in kept))
+    confirming = frozenset([*drops, *([syncs.required(kept)] if kept else [])])
+    return Guarding(standing, put, _locked(steps, [*keys], drops, live), confirming)
 
 
 def _locked(
     steps: Sequence[Step], keys: Iterable[TableKey], first: Sequence[str], live: LiveSchema
 ) -> tuple[Step, ...]:
     """*steps* in one session that locks their tables, where the statements *first* come first."""
+    head, *others = steps
+    if head.transaction is Transaction.LOCKED:
+        # The end of a sync, which has locked its tables already.
+        lock, *after = head.statements
+        policies = (head.policies[0], *(LockPolicy.SHORT for _ in first), *head.policies[1:])
+        return (
+            dataclasses.replace(head, statements=(lock, *first, *after), statement_locks=policies),
+            *others,
+        )
     tables = {*keys, *(step.operation.element.table for step in steps)} & set(live.tables)
     locks = ", ".join(
         f"{quoted(key.schema, key.name)} WRITE" for key in sorted(tables, key=lambda key: key.sort_key)
     )
     before = (f"LOCK TABLES {locks}", *first)
-    head, *others = steps
     wrapped = dataclasses.replace(
         head,
         statements=(*before, *head.statements),
@@ -216,6 +236,26 @@ def _locked(
         dataclasses.replace(step, transaction=Transaction.LOCKED, hazards=_with_lock(step))
         for step in (wrapped, *others)
     )
+
+
+def alone(step: Step, cleaning: str, live: LiveSchema) -> Step | None:
+    """*step* behind statement *cleaning*, both under LOCK TABLES; ``None`` where writers would wait long, unasked.
+
+    A table is locked under each name that a statement gives it (knowledge base, "LOCK TABLES"), and ALTER TABLE keeps
+    the lock (seen with MariaDB 10.11.19).
+    """
+    key = step.operation.element.table
+    table = live.table(key)
+    size = table.size_bytes if table is not None else None
+    if step.operation.allowed is None and (size is None or size > SMALL):
+        return None
+    name = quoted(key.schema, key.name)
+    spelled = r"\.".join(f"`?{re.escape(one)}`?" for one in (key.schema, key.name) if one)
+    others = dict.fromkeys(re.findall(rf"{spelled} AS (`[^`]+`|\w+)", cleaning))
+    locks = ", ".join([f"{name} WRITE", *(f"{name} AS {other} READ" for other in others)])
+    (locked,) = _locked([step], [key], [cleaning], live)
+    _, *rest = locked.statements
+    return dataclasses.replace(locked, statements=(f"LOCK TABLES {locks}", *rest))
 
 
 def _with_lock(step: Step) -> tuple[Hazard, ...]:

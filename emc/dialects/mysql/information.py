@@ -9,11 +9,12 @@ meanwhile is seen by one query and not by the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, Table, text
 from sqlalchemy.dialects.mysql.reflection import MySQLTableDefinitionParser
+from sqlalchemy.exc import DBAPIError
 
 from emc.dialects.mysql.flavour import Flavour
 
@@ -88,7 +89,8 @@ SELECT table_schema AS of_schema, table_name AS of_table, partition_method AS me
 
 _TRIGGERS = """
 SELECT event_object_schema AS of_schema, event_object_table AS of_table, trigger_name AS name,
-       action_timing AS timing, event_manipulation AS event, action_statement AS body
+       action_timing AS timing, event_manipulation AS event, action_statement AS body,
+       sql_mode AS modes, definer, action_order AS position
   FROM information_schema.triggers
  WHERE trigger_schema = {schema}
 """
@@ -111,7 +113,8 @@ def tables(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> 
     try:
         return _rows(connection, _TABLES, schemas)
     finally:
-        connection.exec_driver_sql(f"SET SESSION {variable} = {before}")
+        if not connection.invalidated:
+            connection.exec_driver_sql(f"SET SESSION {variable} = {before}")
 
 
 def columns(connection: Connection, schemas: Sequence[str], flavour: Flavour) -> list[dict[str, Any]]:
@@ -172,6 +175,22 @@ def partitions(connection: Connection, schemas: Sequence[str]) -> list[dict[str,
 def triggers(connection: Connection, schemas: Sequence[str]) -> list[dict[str, Any]]:
     """The triggers; only those of tables on which the role has the privilege TRIGGER."""
     return sorted(_rows(connection, _TRIGGERS, schemas), key=lambda row: str(row["name"]))
+
+
+def gone_accounts(connection: Connection, accounts: Collection[str]) -> frozenset[str]:
+    """Those of *accounts*, like ``emc@%``, that are known not to be there any more.
+
+    Who may not read mysql.user is told nothing; the server tells whoever writes to the table (1449).
+    """
+    if not accounts:
+        return frozenset()
+    # Under PAD_CHAR_TO_FULL_LENGTH they end in spaces.
+    statement = text("SELECT CONCAT(RTRIM(user), '@', RTRIM(host)) FROM mysql.user")
+    try:
+        there = {str(_plain(name)).lower() for name in connection.execute(statement).scalars()}
+    except DBAPIError:
+        return frozenset()
+    return frozenset(one for one in accounts if one.lower() not in there)
 
 
 def views(connection: Connection) -> list[dict[str, Any]]:

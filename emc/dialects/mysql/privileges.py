@@ -22,9 +22,12 @@ from emc.steps import Step
 
 _NAME = r"\*|`(?:[^`]|``)+`"
 _GRANT = re.compile(
-    rf"GRANT (?P<privileges>.+?) ON (?:TABLE )?(?P<schema>{_NAME})\.(?P<table>{_NAME}) TO ", re.DOTALL
+    rf"GRANT (?P<privileges>.+?) ON (?:TABLE )?(?P<schema>{_NAME})\.(?P<table>{_NAME}) TO "
+    r"(?P<user>`(?:[^`]|``)*`)(?:@(?P<host>`(?:[^`]|``)*`))?",
+    re.DOTALL,
 )
 _COLUMNS = re.compile(r"\([^)]*\)")
+_TRIGGERS = frozenset({Kind.INSTALL_SYNC, Kind.DROP_SYNC})
 _LOST = frozenset({Kind.DROP_COLUMN, Kind.DROP_TABLE})
 """Kinds that are guarded by triggers and end under LOCK TABLES."""
 
@@ -43,6 +46,8 @@ def missing(connection: Connection, steps: Sequence[Step], flavour: Flavour) -> 
         for privilege, key in _needed(step, flavour)
         if not _has(granted, privilege, key.schema or default, key.name)
     }
+    if flavour.is_mariadb:
+        lacking |= _lacking_of_definer(connection, steps, granted, default)
     trusted = any(_has(granted, privilege, "*", "*") for privilege in ("SUPER", "BINLOG ADMIN"))
     if not trusted and any(_is_guarded(step) for step in steps) and _logs_triggers(connection):
         # 1419, in the middle of contract (seen with MariaDB 10.11.19).
@@ -61,16 +66,43 @@ def _needed(step: Step, flavour: Flavour) -> Iterator[tuple[str, TableKey]]:
         yield "CREATE", key
     elif kind == Kind.DROP_TABLE:
         yield "DROP", key
-    else:
+    elif kind not in _TRIGGERS:
         yield "ALTER", key
     if _is_guarded(step):
         yield from (("TRIGGER", key), ("LOCK TABLES", key), ("SELECT", key))
+    if kind == Kind.INSTALL_SYNC:
+        yield "UPDATE", key
     if flavour.needs_references:
         yield from (("REFERENCES", parent) for parent in _parents(step.operation.directive))
 
 
 def _is_guarded(step: Step) -> bool:
-    return step.operation.kind in _LOST and step.operation.phase is Phase.CONTRACT
+    """Whether triggers are made for it, and its tables locked."""
+    kind = step.operation.kind
+    return kind in _TRIGGERS or (kind in _LOST and step.operation.phase is Phase.CONTRACT)
+
+
+def _lacking_of_definer(
+    connection: Connection, steps: Sequence[Step], granted: Sequence[_Grant | None], default: str | None
+) -> set[str]:
+    """What our account needs of its own, and not by a role, while the triggers that it makes stand.
+
+    They run as whoever made them, and no role is active then: every write to the table would fail (1142, 1143; seen
+    with MariaDB 10.11.19). On MySQL the default roles are (8.4 manual, "Using Roles").
+    """
+    keys = {step.operation.element.table for step in steps if step.operation.kind == Kind.INSTALL_SYNC}
+    if not keys:
+        return set()
+    account = connection.exec_driver_sql("SELECT CURRENT_USER()").scalar_one()
+    user, _, host = str(account).rpartition("@")
+    own = [one for one in granted if one is not None and one[3] == (user, host)]
+    return {
+        f"{privilege} on table {key}, granted to {user}@{host} itself and not to a role, which triggers do not use"
+        for key in keys
+        for privilege in ("TRIGGER", "SELECT", "UPDATE")
+        if _has(granted, privilege, key.schema or default, key.name)
+        and not _has(own, privilege, key.schema or default, key.name)
+    }
 
 
 def _logs_triggers(connection: Connection) -> bool:
@@ -94,8 +126,8 @@ def _parents(directive: Any) -> Sequence[TableKey]:
 
 # -- grants ------------------------------------------------------------------------------------------------------------
 
-_Grant = tuple[frozenset[str], str, str]
-"""Privileges, pattern of the database, table (``*`` for all)."""
+_Grant = tuple[frozenset[str], str, str, tuple[str, str]]
+"""Privileges, pattern of the database, table (``*`` for all), and the user and host that have them; a role has none."""
 
 
 def _parsed(grant: str) -> _Grant | None:
@@ -104,10 +136,11 @@ def _parsed(grant: str) -> _Grant | None:
         return None
     match = _GRANT.match(grant)
     if match is None:  # a role, PROXY, SET DEFAULT ROLE, a privilege on a routine
-        return frozenset(), "*", "*"
+        return frozenset(), "*", "*", ("", "")
     # SELECT (`name`) is for that column alone.
     whole = [one for one in _split(match["privileges"]) if not _COLUMNS.search(one)]
-    return frozenset(whole), _plain(match["schema"]), _plain(match["table"])
+    account = _plain(match["user"]), _plain(match["host"] or "``")
+    return frozenset(whole), _plain(match["schema"]), _plain(match["table"]), account
 
 
 def _split(privileges: str) -> list[str]:

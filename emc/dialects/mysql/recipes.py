@@ -6,6 +6,7 @@ keeps the algorithm.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Sequence as SequenceDefault
@@ -13,7 +14,7 @@ from sqlalchemy.schema import CreateSequence, CreateTable, DropTable
 
 from emc.dialects.mysql import check_recipes as checks
 from emc.dialects.mysql import column_recipes as columns
-from emc.dialects.mysql import foreign_keys
+from emc.dialects.mysql import foreign_keys, sync_units, syncs
 from emc.dialects.mysql import index_recipes as indexes
 from emc.dialects.mysql.algorithms import Algorithm
 from emc.dialects.mysql.clauses import AddIndex
@@ -21,20 +22,42 @@ from emc.dialects.mysql.costs import cost
 from emc.dialects.mysql.flavour import Flavour
 from emc.dialects.mysql.ground import Change, Ground, Part, Scene
 from emc.dialects.mysql.kinship import incoming_keys, is_dropped
+from emc.dialects.mysql.live import MySQLTable
 from emc.dialects.mysql.options import completed
 from emc.dialects.mysql.probes import Catalog
 from emc.dialects.mysql.sharing import shared, together
 from emc.names import ElementKind
 from emc.operations import Kind, Operation, bare_table, table_of
 from emc.schema import LiveSchema
-from emc.steps import Hazard, LockPolicy, Step, Transaction, Way
+from emc.steps import Hazard, LockPolicy, Step, Way
 
 
 def steps(operations: Sequence[Operation], live: LiveSchema, flavour: Flavour) -> list[Step]:
     """*operations* of one phase: one step each, in the given order; see :meth:`emc.dialects.base.Dialect.steps`."""
     scene = Scene(live, flavour, operations)
     parts = [part_of(Ground(operation, scene)) for operation in operations]
-    return [step for group in shared(parts) for step in _steps(group, scene)]
+    found: list[Step] = []
+    for goes_with_a_sync, its in sync_units.gathered(parts):
+        if goes_with_a_sync:
+            found += sync_units.steps(its, scene)
+        else:
+            found += [step for group in shared(its) for step in _steps(group, scene)]
+    return found
+
+
+def foreseen(
+    operations: Sequence[Operation], live: LiveSchema, expected: LiveSchema, flavour: Flavour
+) -> LiveSchema:
+    """*expected*, with the definitions that *operations* give to columns of *live*."""
+    scene = Scene(live, flavour, operations)
+    for operation in operations:
+        part_of(Ground(operation, scene))
+    tables = dict(expected.tables)
+    for (key, _), text in scene.texts.items():
+        table = tables.get(key)
+        if isinstance(table, MySQLTable):
+            tables[key] = dataclasses.replace(table, texts={**table.texts, text.name: text})
+    return dataclasses.replace(expected, tables=tables)
 
 
 def part_of(ground: Ground) -> Part:
@@ -69,7 +92,7 @@ def _steps(group: Sequence[Part], scene: Scene) -> Iterator[Step]:
             operation=part.operation,
             statements=tuple(statements),
             postcondition=part.postcondition,
-            transaction=Transaction.AUTOCOMMIT,
+            transaction=part.transaction,
             locks=LockPolicy.WEAK if LockPolicy.WEAK in policies else LockPolicy.SHORT,
             # What happens to a table that nobody uses yet is no hazard to anybody.
             hazards=() if ground.is_new else tuple(dict.fromkeys([*hazards, *part.hazards])),
@@ -158,5 +181,7 @@ _RECIPES: Mapping[str, Callable[[Ground], Part]] = {
     Kind.ADD_FOREIGN_KEY: foreign_keys.add_foreign_key,
     Kind.DROP_FOREIGN_KEY: foreign_keys.drop_foreign_key,
     Kind.REPLACE_CONSTRAINT: replace_constraint,
+    Kind.INSTALL_SYNC: syncs.install,
+    Kind.DROP_SYNC: syncs.drop,
 }
 """Enumerations are types of columns here, and come as ``alter-type``; exclusion constraints there are none."""

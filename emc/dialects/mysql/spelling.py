@@ -117,8 +117,9 @@ def _database(session: Connection, server: str, collation: str | None) -> Iterat
     try:
         yield name
     finally:
-        session.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
-        session.exec_driver_sql(f"DO RELEASE_LOCK('{name}')")
+        if not session.invalidated:  # What a lost session leaves, the next one drops: nobody holds its lock.
+            session.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+            session.exec_driver_sql(f"DO RELEASE_LOCK('{name}')")
 
 
 def _collation_of(session: Connection, schema: str) -> str | None:

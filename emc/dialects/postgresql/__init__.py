@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, literal_column, text
@@ -11,36 +12,45 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from emc.claims import Claim, Guarding
-from emc.dialects.answers import Blocker, Failure, Progress
+from emc.dialects.answers import Blocker, Failure, Pressure, Progress
 from emc.dialects.base import Dialect
+from emc.dialects.lexis import Lexis
 from emc.dialects.postgresql import (
     blockers,
+    comparing,
     constraints,
     dependents,
+    domains,
     guards,
     indexes,
     leftovers,
     limits,
     pooling,
+    pressures,
     privileges,
     progress,
     reading,
     recipes,
+    rowwrites,
     sessions,
     spelling,
+    syncs,
     taken,
     types,
+    unsyncable,
 )
 from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.naming import table_name
-from emc.dialects.postgresql.script import Psql
-from emc.dialects.scripting import Scripting
+from emc.dialects.postgresql.script import Psql, PsqlDemands
+from emc.dialects.rowwrites import RowWrites
+from emc.dialects.scripting import Demanding, Scripting
 from emc.errors import Refusal
 from emc.fit import Fit
 from emc.names import Element, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import Dependent, LiveSchema, LiveTable
 from emc.steps import LockPolicy, Step, Transaction
+from emc.sync import Sync, SyncPart
 
 __all__ = ["PostgreSQL"]
 
@@ -71,6 +81,8 @@ _RECIPES: Mapping[str, Callable[[Ground], Step]] = {
     Kind.ADD_EXCLUSION: constraints.add_exclusion,
     Kind.DROP_EXCLUSION: constraints.drop,
     Kind.REPLACE_CONSTRAINT: constraints.replace_constraint,
+    Kind.INSTALL_SYNC: syncs.install,
+    Kind.DROP_SYNC: syncs.drop,
 }
 
 
@@ -84,13 +96,34 @@ class _RowAddress(UserDefinedType[str]):
         return "TID"
 
 
+_ROWS_IN_BLOCK = 20
+"""Of a table that is not narrow; batches find out how many there really are."""
+
+
+def _block(address: str) -> int:
+    return int(address.strip("()").partition(",")[0])
+
+
 class PostgreSQL(Dialect):
     """PostgreSQL 13 and later, through psycopg or psycopg2."""
 
     name: ClassVar[str] = "postgresql"
     transactional_ddl: ClassVar[bool] = True
+    errors_end_transactions: ClassVar[bool] = True
     separate_enums: ClassVar[bool] = True
+    keeps_writers_out: ClassVar[bool] = True
+    foreign_keys_guard_themselves: ClassVar[bool] = True
     scripting: ClassVar[Scripting | None] = Psql()
+    demanding: ClassVar[Demanding | None] = PsqlDemands()
+    standpoint: ClassVar[str | None] = (
+        "SELECT 'as ' || current_user || ' in ' || array_to_string(current_schemas(false), ', ')"
+    )
+    conditional: ClassVar[frozenset[str]] = Dialect.conditional | {
+        Kind.ADD_COLUMN,
+        Kind.DROP_COLUMN,
+        Kind.CREATE_INDEX,
+        Kind.DROP_INDEX,
+    }
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
@@ -102,6 +135,11 @@ class PostgreSQL(Dialect):
         :raises ConfigurationError: a pooler hands sessions around, so that settings would not stay.
         """
         return sessions.opened(engine, transaction, locks, lock_timeout)
+
+    def lexis(self, connection: Connection) -> Lexis:
+        """See the base class."""
+        standard = connection.exec_driver_sql("SHOW standard_conforming_strings").scalar_one() == "on"
+        return Lexis(nests_comments=True, backslashes=not standard, e_literals=True, dollars=True)
 
     def renew(self, connection: Connection) -> bool:
         """Set the timeouts again; answers whether the transaction is still the same."""
@@ -149,6 +187,18 @@ class PostgreSQL(Dialect):
         """By the server's view of index builds; it has none of validations, which only show that they run."""
         return progress.progress(connection, session, key)
 
+    def pressures(self, connection: Connection) -> Sequence[Pressure]:
+        """Standbys that are behind, and WAL that waits to be archived."""
+        return pressures.pressures(connection)
+
+    def waiters(self, connection: Connection) -> Pressure | None:
+        """Who has waited longest for the transaction of *connection*, but for emc's own sessions."""
+        return pressures.waiters(connection, sessions.APPLICATION)
+
+    def replica_lag(self, connection: Connection) -> Pressure | None:
+        """As the standby itself sees it."""
+        return pressures.replica_lag(connection)
+
     def server_version(self, connection: Connection) -> str:
         """The version, e.g. ``PostgreSQL 15.18``."""
         return "PostgreSQL " + ".".join(str(part) for part in connection.dialect.server_version_info or ())
@@ -158,9 +208,11 @@ class PostgreSQL(Dialect):
     def read(self, connection: Connection, schemas: Sequence[str | None]) -> LiveSchema:
         """Everything that can be known about the tables of *schemas*.
 
-        Takes at most ten queries, and one more per further schema.
+        Takes at most eleven queries, and one more per further schema.
         """
-        return reading.read(connection, schemas)
+        named = [schema for schema in schemas if schema is not None]
+        found = domains.read(connection, named, visible=None in schemas)
+        return replace(reading.read(connection, schemas), domains=found)
 
     def spell(
         self, connection: Connection, tables: Sequence[Table], live: LiveSchema
@@ -228,6 +280,10 @@ class PostgreSQL(Dialect):
         """Checks and indexes of emc's own whose operation the models no longer ask for."""
         return leftovers.steps(steps, live)
 
+    def given_up(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+        """INVALID unique indexes that refuse duplicates."""
+        return leftovers.given_up(steps, live)
+
     def remarks(self, steps: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:
         """INVALID indexes."""
         return leftovers.remarks(steps, live)
@@ -235,6 +291,20 @@ class PostgreSQL(Dialect):
     def missing_privileges(self, connection: Connection, steps: Sequence[Step]) -> Mapping[str, str]:
         """What the role of *connection* lacks to run *steps*, with the statements that grant it."""
         return privileges.missing(connection, steps)
+
+    # -- keeping columns in step ----------------------------------------------------------------------------------
+
+    def cannot_sync(self, sync: Sync, live: LiveSchema) -> Refusal | None:
+        """Why triggers could not keep *sync*; ``None`` when they can."""
+        return unsyncable.refuse(sync, live)
+
+    def sync_parts(self, sync: Sync, live: LiveSchema) -> Sequence[SyncPart]:
+        """Two triggers, with their function."""
+        return syncs.parts(sync, live)
+
+    def same(self, column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+        """To the letter, whatever the type finds equal."""
+        return comparing.same(column, value)
 
     # -- facts for gates and data migrations ----------------------------------------------------------------------
 
@@ -255,8 +325,19 @@ class PostgreSQL(Dialect):
         ).scalar()
         return None if scans is None else int(scans)
 
+    def row_writes(
+        self, connection: Connection, table: Table, key: Sequence[ColumnElement[Any]]
+    ) -> RowWrites:
+        """See the base class."""
+        return rowwrites.row_writes(connection, super().row_writes(connection, table, key))
+
     def row_id(self, table: Table) -> ColumnElement[Any] | None:
         """``ctid``; ``None`` for a partitioned table, whose partitions share their addresses."""
         if table.dialect_options["postgresql"]["partition_by"] is not None:
             return None
         return literal_column("ctid", _RowAddress())
+
+    def nearer_row_id(self, lower: Any, upper: Any, rows: int) -> Any:
+        """See the base class. No index has the order of addresses: what is looked at is sorted, so it is not all."""
+        block = (0 if lower is None else _block(lower)) + max(1, rows // _ROWS_IN_BLOCK)
+        return upper if block >= _block(upper) else f"({block},0)"

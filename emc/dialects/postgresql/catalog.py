@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from emc.dialects.postgresql.syncs import DEFINITION, OURS
+
 IN_SCHEMAS = """
     c.relpersistence <> 't'
     AND (n.nspname = ANY (CAST(:named AS text[]))
@@ -46,6 +48,16 @@ SELECT c.oid, n.nspname, c.relname, CAST(c.relkind AS text) AS kind,
            AND d.refclassid = CAST('pg_extension' AS regclass)) AS extension,
        CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
        description.description AS comment,
+       CASE WHEN c.relhastriggers THEN
+           (SELECT CAST(json_object_agg(g.tgname, {definition}) AS text)
+              FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = c.oid AND {ours})
+       END AS syncs,
+       -- Bits of tgtype: 1 for each row, 2 before, 16 on UPDATE.
+       CASE WHEN c.relhastriggers THEN
+           ARRAY(SELECT CAST(g.tgname AS text) FROM pg_trigger g
+                  WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'
+                    AND CAST(g.tgtype AS int) & 19 = 19 AND NOT ({ours}))
+       END AS rewriters,
        CAST(size.rows AS bigint) AS rows, CAST(size.bytes AS bigint) AS bytes
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -104,6 +116,7 @@ SELECT a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.
 _INDEXES = """
 SELECT i.indrelid AS relid, i.indexrelid AS oid, c.relname AS name, i.indisunique AS is_unique,
        i.indisvalid AND i.indisready AND i.indislive AS valid, i.indisprimary AS is_primary,
+       i.indisunique AND i.indisready AND i.indislive AND NOT i.indisvalid AS enforcing,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = i.indrelid
                                              AND k.contype IN ('p', 'u', 'x'))
            AS owned,
@@ -175,7 +188,13 @@ def tables(
     connection: Connection, where: str, *, named: Sequence[str] = (), visible: bool = False
 ) -> Sequence[Any]:
     """Whatever has a name that a table could have, by *where*: :data:`IN_SCHEMAS` or :data:`IN_SCRATCH`."""
-    sql = _TABLES.format(where=where, own_size=_SIZE.format("c"), leaf_size=_SIZE.format("leaf"))
+    sql = _TABLES.format(
+        where=where,
+        own_size=_SIZE.format("c"),
+        leaf_size=_SIZE.format("leaf"),
+        definition=DEFINITION,
+        ours=OURS,
+    )
     parameters = {"named": list(named), "visible": visible} if where is IN_SCHEMAS else {}
     return connection.execute(text(sql), parameters).all()
 

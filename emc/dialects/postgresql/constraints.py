@@ -16,6 +16,7 @@ from emc.dialects.postgresql.ground import Ground
 from emc.dialects.postgresql.indexes import (
     BUILT,
     SWAPS,
+    at_once,
     build,
     complete,
     create_statement,
@@ -53,6 +54,9 @@ def add_unique(ground: Ground) -> Step:
         )
         return ground.step(built.statements, probe, *SWAPS, **BUILT)
     index = _index_of(constraint, name)
+    if ground.is_at_once:
+        adoption = [_adopt(ground.key, constraint, name, name)]
+        return at_once(ground, index, name, None, adoption, probe)
     return ground.step(
         [*build(ground, index, name), _adopt(ground.key, constraint, name, name)], probe, *SWAPS, **BUILT
     )

@@ -66,6 +66,16 @@ class Ground:
         """Whether reading or writing every row could take long."""
         return is_big(self.table)
 
+    @property
+    def is_at_once(self) -> bool:
+        """Whether writers are kept out for a moment rather than let write beside."""
+        operation = self.operation
+        return (
+            operation.at_once
+            and not self.is_partitioned
+            and (not self.is_big or operation.allowed is not None)
+        )
+
     def is_unfinished(self, name: str) -> bool:
         """Whether the table has an INVALID index or a NOT VALID constraint of that name."""
         return self.table is not None and name in self.table.unfinished
@@ -98,6 +108,6 @@ class Ground:
             transaction=transaction,
             locks=locks,
             hazards=() if self.is_new else hazards,
-            unit=self.operation.id,
+            unit=self.operation.together or self.operation.id,
             statement_locks=policies,
         )

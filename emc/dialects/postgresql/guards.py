@@ -25,7 +25,7 @@ from emc.claims import (
     guard_operation,
     table_element,
 )
-from emc.dialects.postgresql import ground
+from emc.dialects.postgresql import ground, syncs
 from emc.dialects.postgresql.ground import is_big
 from emc.dialects.postgresql.naming import DIALECT, identifier, literal, table_name
 from emc.dialects.postgresql.rendering import alter, drop_constraint
@@ -34,6 +34,7 @@ from emc.names import GUARD_PREFIX, Element, TableKey
 from emc.operations import Kind, Operation
 from emc.schema import LiveSchema
 from emc.steps import Hazard, LockPolicy, Probe, Step, Transaction
+from emc.sync import SyncPart
 
 _FUNCTIONS = frozenset(
     {
@@ -85,7 +86,8 @@ def guarded(operation: Operation, claim: Claim, live: LiveSchema) -> bool:
 
     They need not be those of its own table: a small table may go once the rows of a big one are done.
     """
-    return operation.kind in (Kind.DROP_COLUMN, Kind.DROP_TABLE) and is_big(live.table(claim.key))
+    kinds = (Kind.DROP_COLUMN, Kind.DROP_TABLE, Kind.DROP_SYNC)
+    return operation.kind in kinds and is_big(live.table(claim.key))
 
 
 def outgrown(connection: Connection, key: TableKey, live: LiveSchema) -> int | None:
@@ -105,6 +107,8 @@ _SIZE = text(
 
 def cannot_guard(claim: Claim, live: LiveSchema) -> str | None:
     """Why no CHECK could keep *claim* true."""
+    if claim.kept_by is not None:
+        return None
     try:
         _condition(claim, live)
     except CannotGuardError as error:
@@ -118,8 +122,12 @@ def guarding(steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema) -
     :raises CannotGuardError: one of them cannot be.
     """
     wanted: dict[tuple[TableKey, str], Claim] = {}
+    kept: list[SyncPart] = []
     for claim in claims:
-        wanted.setdefault((claim.key, _condition(claim, live)), claim)
+        if claim.kept_by is not None:
+            kept += syncs.parts(claim.kept_by, live)
+        else:
+            wanted.setdefault((claim.key, _condition(claim, live)), claim)
     guards, missing = [], []
     for (key, condition), claim in wanted.items():
         definition = f"emc: {claim.refusal} unless NOT ({condition})"
@@ -142,13 +150,15 @@ def guarding(steps: Sequence[Step], claims: Sequence[Claim], live: LiveSchema) -
         GUARD,
         first.element,
         missing,
-        Probe(f"SELECT {' AND '.join(stand)}", f"guards {names} stand"),
+        Probe(f"SELECT {' AND '.join(stand) or 'true'}", f"guards {names} stand"),
         f"refuse rows that would be in the way of {first.id}",
     )
     head, *others = steps
     drops = tuple(drop_constraint(guard.key, guard.name) for guard in guards)
-    unit = (dataclasses.replace(head, statements=(*drops, *head.statements)), *others)
-    return Guarding(tuple(guards), put, unit, frozenset(drops))
+    confirming = (*([syncs.confirmation(kept)] if kept else []), *drops)
+    unit = (dataclasses.replace(head, statements=(*confirming, *head.statements)), *others)
+    standing = (*guards, *(Guard(part.key, part.name, part.definition) for part in kept))
+    return Guarding(standing, put, unit, frozenset(confirming), drops)
 
 
 def lift(key: TableKey, names: Sequence[str]) -> Step:
@@ -164,11 +174,11 @@ def lift(key: TableKey, names: Sequence[str]) -> Step:
 
 
 def standing(connection: Connection, keys: Sequence[TableKey]) -> Mapping[TableKey, Mapping[str, str]]:
-    """The guards on tables *keys*: definition by name."""
+    """The guards on tables *keys*, and what keeps columns of theirs in step: definition by name."""
     found: dict[TableKey, Mapping[str, str]] = {}
-    for key in keys:
+    for key, kept in syncs.standing(connection, keys).items():
         rows = connection.execute(_STANDING, {"table": table_name(key), "prefix": GUARD_PREFIX})
-        found[key] = {row.name: row.definition or "" for row in rows}
+        found[key] = {**kept, **{row.name: row.definition or "" for row in rows}}
     return found
 
 

@@ -94,7 +94,7 @@ WITH RECURSIVE depends AS (
       FROM depends d
       JOIN pg_trigger g ON d.classid = CAST('pg_trigger' AS regclass) AND g.oid = d.objid AND NOT g.tgisinternal
       JOIN tables c ON c.oid = g.tgrelid
-     WHERE NOT starts_with(g.tgname, :own)
+     WHERE NOT starts_with(ltrim(g.tgname, '~'), :own)
     UNION
     SELECT d.relid, d.attnum, d.via, NULL, NULL, NULL, 'all',
            format('%s %I.%I(%s)', kind.word, n.nspname, f.proname, pg_get_function_identity_arguments(f.oid)),

@@ -40,6 +40,8 @@ def create_index(ground: Ground) -> Step:
     if ground.is_partitioned:
         built = partitioned.build(ground, name, _pieces_of_index(ground, index, name, shown))
         return ground.step(built.statements, probe, *SWAPS, **BUILT)
+    if ground.is_at_once:
+        return at_once(ground, index, name, shown, [], probe)
     return ground.step(
         build(ground, index, name, shown),
         probe,
@@ -135,15 +137,66 @@ def build(ground: Ground, index: Index, name: str, shown: str | None = None) -> 
     :param shown: how the server would show it; ``None``: nobody knows.
     """
     if ground.is_unfinished(name):
-        return [drop_statement(ground.key, name), create_statement(index, concurrently=True)]
+        return _rebuilt(ground, index, name, shown)
+    create = create_statement(index, concurrently=True)
+    match _is_there(ground, index, name, shown):
+        case None:
+            return [create]
+        case False:
+            return [drop_statement(ground.key, name), create]
+    return []
+
+
+def _is_there(ground: Ground, index: Index, name: str, shown: str | None) -> bool | None:
+    """Whether what is there under *name* is *index*; ``None`` where nothing is."""
     found = [one for one in (ground.table.indexes if ground.table else ()) if one["name"] == name]
     if not found:
-        return [create_statement(index, concurrently=True)]
+        return None
     there = ground.definition(ElementKind.INDEX, name)
-    if there == shown if shown is not None else is_same_index(index, found[0]):
-        return []
-    # What stands there under our own name was built for models that have changed since.
-    return [drop_statement(ground.key, name), create_statement(index, concurrently=True)]
+    # What stands there under our own name may have been built for models that have changed since.
+    return there == shown if shown is not None else is_same_index(index, found[0])
+
+
+def at_once(
+    ground: Ground, index: Index, name: str, shown: str | None, adoption: Sequence[str], probe: Any
+) -> Step:
+    """*index* with writers kept out from the last look at the rows until it is there.
+
+    :param adoption: what makes a constraint of it.
+    """
+    is_there = not ground.is_unfinished(name) and _is_there(ground, index, name, shown)
+    beside = beside_name(name)
+    going = [] if is_there else [name]
+    if ground.definition(ElementKind.INDEX, beside) is not None:
+        going.append(beside)
+    statements = [
+        drop_statement(ground.key, one, concurrently=False)
+        for one in going
+        if ground.definition(ElementKind.INDEX, one) is not None
+    ]
+    if not is_there:
+        statements.append(create_statement(index, concurrently=False))
+    return ground.step([*statements, *adoption], probe, Hazard.BLOCKS_WRITES, Hazard.SCANS_TABLE)
+
+
+def _rebuilt(ground: Ground, index: Index, name: str, shown: str | None) -> list[str]:
+    """*index* in the place of what a build has left INVALID.
+
+    One that met a duplicate in its second look at the table refuses new ones from then on (manual, "CREATE INDEX",
+    "Building Indexes Concurrently"; seen with 15.18 and 18.6). It goes on doing so until another one is there.
+    """
+    is_guard = ground.table is not None and name in ground.table.enforcing
+    if not is_guard or ground.definition(ElementKind.INDEX, name) != (shown or plain_text(index)):
+        return [drop_statement(ground.key, name), create_statement(index, concurrently=True)]
+    beside = beside_name(name)
+    index.name = conv(beside)
+    statements = build(ground, index, beside, shown)
+    index.name = conv(name)
+    swap = [
+        drop_statement(ground.key, name, concurrently=False),
+        f"ALTER INDEX {qualified(ground.key.schema, beside)} RENAME TO {identifier(name)}",
+    ]
+    return [*statements, atomic(swap)]
 
 
 def is_same_index(index: Index, live: Any) -> bool:

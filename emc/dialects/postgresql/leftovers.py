@@ -13,7 +13,7 @@ from alembic.operations import ops
 from emc.claims import LIFT_GUARD, guard_operation, table_element
 from emc.dialects.postgresql import probes
 from emc.dialects.postgresql.ground import Ground, Patient
-from emc.dialects.postgresql.naming import qualified
+from emc.dialects.postgresql.naming import identifier, qualified
 from emc.dialects.postgresql.rendering import drop_constraint, rendered
 from emc.names import ElementKind, TableKey, dotted, is_own
 from emc.schema import LiveSchema
@@ -23,6 +23,20 @@ from emc.steps import Hazard, LockPolicy, Step, Transaction
 def steps(planned: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
     """How to take away emc's own indexes and constraints that no statement of the steps *planned* speaks of."""
     return [_dropping(live, key, kind, name) for key, kind, name in _unneeded(planned, live) if is_own(name)]
+
+
+def given_up(steps: Sequence[Step], live: LiveSchema) -> Sequence[Step]:
+    """How to take away what *steps* have left and what refuses writes to rows that are there.
+
+    An UPDATE of a row that has a duplicate, of whatever column, may fail because of a unique index that is INVALID.
+    """
+    sent = "\n".join(statement for step in steps for statement in step.statements)
+    return [
+        _dropping(live, key, ElementKind.INDEX, name)
+        for key, table in sorted(live.tables.items(), key=lambda item: item[0].sort_key)
+        for name in sorted(table.enforcing)
+        if identifier(name) in sent and any(step.operation.element.table == key for step in steps)
+    ]
 
 
 def remarks(planned: Sequence[Step], live: LiveSchema) -> Sequence[tuple[str, str]]:

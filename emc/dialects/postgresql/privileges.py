@@ -19,7 +19,14 @@ from emc.operations import Kind, ReplaceOp, constraint_kind, table_of
 from emc.steps import Step
 
 _MAKE_RELATIONS = frozenset(
-    {Kind.CREATE_TABLE, Kind.CREATE_INDEX, Kind.REPLACE_INDEX, Kind.ADD_UNIQUE, Kind.ADD_EXCLUSION}
+    {
+        Kind.CREATE_TABLE,
+        Kind.CREATE_INDEX,
+        Kind.REPLACE_INDEX,
+        Kind.ADD_UNIQUE,
+        Kind.ADD_EXCLUSION,
+        Kind.INSTALL_SYNC,
+    }
 )
 _WITH_AN_INDEX = frozenset({ElementKind.UNIQUE, ElementKind.EXCLUSION})
 _ENUM_KINDS = frozenset({Kind.ADD_ENUM_VALUE, Kind.REMOVE_ENUM_VALUE, Kind.DROP_ENUM})

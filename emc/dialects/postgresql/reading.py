@@ -58,7 +58,10 @@ class _Draft:
     comment: str | None = None
     definitions: dict[tuple[ElementKind, str], str] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
+    enforcing: set[str] = field(default_factory=set)
     guards: dict[str, str] = field(default_factory=dict)
+    syncs: dict[str, str] = field(default_factory=dict)
+    rewriters: frozenset[str] = frozenset()
     rows: int | None = None
     bytes: int | None = None
     partitions: Sequence[Partition] = ()
@@ -79,7 +82,10 @@ class _Draft:
             comment=self.comment,
             definitions=self.definitions,
             unfinished=frozenset(self.unfinished),
+            enforcing=frozenset(self.enforcing),
             guards=self.guards,
+            syncs=self.syncs,
+            rewriters=self.rewriters,
             row_estimate=self.rows,
             size_bytes=self.bytes,
             partitions=self.partitions,
@@ -134,6 +140,8 @@ def read_scratch(connection: Connection, schemas: Mapping[str, str | None]) -> M
 
 def _draft(row: Any, key: TableKey) -> _Draft:
     draft = _Draft(key=key, schema=row.nspname, comment=row.comment, bytes=row.bytes)
+    draft.syncs = json.loads(row.syncs) if row.syncs else {}
+    draft.rewriters = frozenset(row.rewriters or ())
     draft.rows = row.rows if row.rows is not None or row.bytes != 0 else 0
     if row.partition_key is not None:
         draft.define(ElementKind.TABLE, key.name, f"PARTITION BY {row.partition_key}")
@@ -260,6 +268,8 @@ def _add_index(draft: _Draft, row: Any) -> None:
     draft.define(ElementKind.INDEX, row.name, f"{unique}USING {definition}")
     if not row.valid:
         draft.unfinished.add(row.name)
+        if row.enforcing:
+            draft.enforcing.add(row.name)
         return
     numbers = row.numbers[: row.key_count]
     elements = [

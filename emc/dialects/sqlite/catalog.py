@@ -20,6 +20,7 @@ from emc.dialects.sqlite.text import Clause, TableText, parse
 from emc.dialects.sqlite.tokens import UnreadableTextError, mentions, names, normal, tokens
 from emc.names import ElementKind, TableKey, is_own
 from emc.schema import LiveSchema, LiveTable
+from emc.sync import SYNC_PREFIX
 
 LEFTOVER = "leftover of an interrupted rebuild"
 """What :attr:`LiveSchema.names_taken` says of a half-made copy of a table that is still there."""
@@ -175,6 +176,7 @@ def _reflect(
             definitions=definitions(sql, attached.get(name, ())),
             # Of the whole file: SQLite tells the size of a table only where it was built with dbstat.
             size_bytes=size,
+            syncs={one.name: one.sql for one in attached.get(name, ()) if one.name.startswith(SYNC_PREFIX)},
             sql=sql,
             attached=tuple(attached.get(name, ())),
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from alembic.operations import ops
 
-from emc.dialects.sqlite import edits, render
+from emc.dialects.sqlite import edits, render, syncs
 from emc.dialects.sqlite.catalog import Attached, SQLiteTable, index_goes
 from emc.dialects.sqlite.edits import quoted
 from emc.dialects.sqlite.text import Clause, parse
@@ -131,6 +131,10 @@ def applied(draft: Draft, operation: Operation) -> Draft:
         if kind == Kind.ALTER_TYPE:
             sql = edits.set_type(sql, column, render.altered_column_sql(directive))
             return dataclasses.replace(draft, sql=sql, retyped=draft.retyped | {column.lower()})
+    if kind in (Kind.INSTALL_SYNC, Kind.DROP_SYNC):
+        wanted = sync_triggers(draft, operation).get(draft.key, {})
+        kept = {name: text for name, text in draft.triggers.items() if name not in wanted}
+        return dataclasses.replace(draft, triggers=kept | wanted if kind == Kind.INSTALL_SYNC else kept)
     if kind == Kind.CREATE_INDEX:
         name, index = index_of(operation)
         return dataclasses.replace(draft, indexes={**draft.indexes, name: index})
@@ -152,6 +156,11 @@ def applied(draft: Draft, operation: Operation) -> Draft:
     if added is None:
         raise ValueError(f"SQLite has no {kind}; {operation.id} should not have been planned")
     return dataclasses.replace(draft, sql=with_constraint(draft.sql, added, operation))
+
+
+def sync_triggers(draft: Draft, operation: Operation) -> dict[TableKey, dict[str, str]]:
+    """The triggers that *operation* makes or takes away: text by table and name."""
+    return syncs.triggers(operation.directive.sync, draft.sql)  # type: ignore[attr-defined]
 
 
 def with_constraint(sql: str, definition: str, operation: Operation) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alembic.operations import ops
 
@@ -19,6 +19,7 @@ from emc.dialects.sqlite.draft import (
     index_of,
     qualified,
     refused,
+    sync_triggers,
 )
 from emc.dialects.sqlite.edits import literal, quoted
 from emc.dialects.sqlite.probes import probe
@@ -26,7 +27,15 @@ from emc.dialects.sqlite.rebuild import master, rebuild_statements, required
 from emc.dialects.sqlite.rehearsal import Rehearsal, RehearsalError, rehearse
 from emc.dialects.sqlite.text import parse
 from emc.dialects.sqlite.tokens import UnreadableTextError
-from emc.dialects.sqlite.units import INDEX_KINDS, Unit, inline_clause, inline_sql, units_of
+from emc.dialects.sqlite.units import (
+    INDEX_KINDS,
+    SYNC_KINDS,
+    Unit,
+    inline_clause,
+    inline_sql,
+    sync_tables,
+    units_of,
+)
 from emc.errors import PlanRefusedError, Refusal
 from emc.names import TableKey
 from emc.operations import Kind, Operation
@@ -123,12 +132,18 @@ def _steps_of(
         after = None
         transaction = Transaction.REBUILD
         together = [operation.element.table for operation in unit.operations]
-        own = {one.id: _drop_table(one, live, together) for one in unit.operations}
+        own = {
+            one.id: _sync(one, before or Draft(unit.key, ""), drafts)
+            if one.kind in SYNC_KINDS
+            else _drop_table(one, live, together)
+            for one in unit.operations
+        }
     else:
-        shared = _native(unit, before)
+        shared = _native(unit, before, drafts)
         after = before
-        if unit.operations[0].kind in (*INDEX_KINDS, Kind.DROP_COLUMN) and before is not None:
-            after = _after_native(unit.operations[0], before)
+        for operation in unit.operations:
+            if operation.kind in (*INDEX_KINDS, *SYNC_KINDS, Kind.DROP_COLUMN) and after is not None:
+                after = _after_native(operation, after)
     statements = [*shared, *(statement for part in own.values() for statement in part)]
     if _rehearsed(unit, statements, transaction, live, rehearsal) and after is not None:
         after = dataclasses.replace(
@@ -147,6 +162,9 @@ def _steps_of(
                 unit=unit.name,
             )
         )
+    # A sync may have triggers on a second table.
+    others = [(sync_tables(one) - {unit.key}, one) for one in unit.operations if one.kind in SYNC_KINDS]
+    drafts |= {key: applied(drafts[key], one) for keys, one in others for key in keys if key in drafts}
     if after is None:
         for operation in unit.operations:
             drafts.pop(operation.element.table, None)
@@ -175,14 +193,29 @@ def _rehearsed(
     return True
 
 
-def _native(unit: Unit, before: Draft | None) -> list[str]:
+def _native(unit: Unit, before: Draft | None, drafts: Mapping[TableKey, Draft]) -> list[str]:
     operation = unit.operations[0]
+    if operation.kind in SYNC_KINDS:
+        return [
+            statement
+            for one in unit.operations
+            for statement in (
+                _sync(one, before or Draft(unit.key, ""), drafts)
+                if one.kind in SYNC_KINDS
+                else _one_by_one(one, before)
+            )
+        ]
+    return _one_by_one(operation, before, unit.operations[1:])
+
+
+def _one_by_one(operation: Operation, before: Draft | None, inlined: Sequence[Operation] = ()) -> list[str]:
+    """What one operation takes, and those that can be written into its statement."""
     key = operation.element.table
     table = qualified(key)
     if operation.kind == Kind.ADD_COLUMN:
         definition, checks = column_definition(operation)
         inline = [inline_sql(render.constraint_clause(check)) for check in checks]
-        inline += [inline_sql(inline_clause(one)) for one in unit.operations[1:]]
+        inline += [inline_sql(inline_clause(one)) for one in inlined]
         return [" ".join([f"ALTER TABLE {table} ADD COLUMN {definition}", *dict.fromkeys(inline)])]
     if operation.kind == Kind.DROP_COLUMN:
         return [f"ALTER TABLE {table} DROP COLUMN {quoted(operation.element.name or '')}"]
@@ -195,6 +228,19 @@ def _native(unit: Unit, before: Draft | None) -> list[str]:
     if operation.kind in (Kind.CREATE_INDEX, Kind.REPLACE_INDEX):
         statements.append(in_schema(index_of(operation)[1], key.schema))
     return statements
+
+
+def _sync(operation: Operation, before: Draft, drafts: Mapping[TableKey, Draft]) -> list[str]:
+    made = sync_triggers(before, operation)
+    installs = operation.kind == Kind.INSTALL_SYNC
+    drops = [
+        f"DROP TRIGGER {qualified(TableKey(key.schema, name))}"
+        for key, of_table in made.items()
+        for name in of_table
+        if not installs or (key in drafts and name in drafts[key].triggers)
+    ]
+    texts = ((key, sql) for key, of_table in made.items() for sql in of_table.values() if installs)
+    return [*drops, *(in_schema(sql, key.schema) for key, sql in texts)]
 
 
 def _after_native(operation: Operation, before: Draft) -> Draft:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic.operations import ops
 
 from emc.dialects.sqlite import render
-from emc.dialects.sqlite.draft import Draft, clause_of, index_of
+from emc.dialects.sqlite.draft import Draft, clause_of, index_of, sync_triggers
 from emc.dialects.sqlite.edits import find_constraint, literal
 from emc.dialects.sqlite.rebuild import master
 from emc.dialects.sqlite.rehearsal import Rehearsal
@@ -40,12 +40,26 @@ def probe(operation: Operation, before: Draft | None, after: Draft | None, rehea
         return Probe(_one(key, "index", index, text) + gone, f"index {index} of {key} exists as planned")
     if kind == Kind.DROP_INDEX:
         return Probe(_none(key, "index", name), f"index {name} is gone")
+    if kind in (Kind.INSTALL_SYNC, Kind.DROP_SYNC):
+        return _sync_probe(operation, before or after)
     if kind == Kind.DROP_COLUMN:
         here = f"SELECT {_exists(key, 'table', key.name)} AND NOT EXISTS (SELECT 1 FROM {_xinfo(key, name)})"
         return Probe(here, f"column {name} of {key} is gone")
     if kind in _COLUMN_FACTS:
         return _column_probe(operation, after, rehearsal)
     return _constraint_probe(operation, before, after)
+
+
+def _sync_probe(operation: Operation, draft: Draft | None) -> Probe:
+    key = operation.element.table
+    made = sync_triggers(draft or Draft(key, ""), operation)
+    named = "; ".join(f"triggers {', '.join(of_table)} of {at}" for at, of_table in made.items())
+    triggers = [(at, name, text) for at, of_table in made.items() for name, text in of_table.items()]
+    if operation.kind == Kind.DROP_SYNC:
+        gone = " AND ".join(f"NOT {_exists(at, 'trigger', name)}" for at, name, _ in triggers)
+        return Probe(f"SELECT {gone}", f"{named} are gone")
+    there = " AND ".join(f"({_one(at, 'trigger', name, text)})" for at, name, text in triggers)
+    return Probe(f"SELECT {there}", f"{named} stand")
 
 
 _COLUMN_FACTS = {

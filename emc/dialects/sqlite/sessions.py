@@ -63,13 +63,20 @@ def read_session(engine: Engine) -> Iterator[Connection]:
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
             yield connection
         finally:
-            if raw_of(connection).in_transaction:
+            if _in_transaction(raw_of(connection)):
                 connection.exec_driver_sql("ROLLBACK")
 
 
 def raw_of(connection: Connection) -> Any:
     """The driver's own connection: sqlite3's, or one that looks like it."""
     return connection.connection.dbapi_connection
+
+
+def _in_transaction(raw: Any) -> bool:
+    """Whether the driver's connection *raw* is in a transaction; SQLAlchemy's disguise of aiosqlite does not tell."""
+    return bool(
+        raw.in_transaction if hasattr(raw, "in_transaction") else raw.driver_connection.in_transaction
+    )
 
 
 @contextmanager
@@ -79,7 +86,7 @@ def _held(engine: Engine) -> Iterator[Connection]:
         raw = raw_of(connection)
         # Python 3.12's own attribute; LEGACY_TRANSACTION_CONTROL (-1) unless the application set it.
         autocommit = getattr(raw, "autocommit", -1)
-        if raw.in_transaction and autocommit is not False:
+        if _in_transaction(raw) and autocommit is not False:
             raise EmcError(
                 "Another part of this process has a transaction open on the only connection of this database.",
                 remedy="Finish that transaction first, or use a database in a file.",
@@ -88,15 +95,15 @@ def _held(engine: Engine) -> Iterator[Connection]:
         try:
             # Runs the application's "begin" events; SQLAlchemy's recipe for pysqlite sends a BEGIN there.
             connection.begin()
-            if raw.in_transaction:
+            if _in_transaction(raw):
                 raw.rollback()
             if autocommit != -1:
                 raw.autocommit = True
             raw.isolation_level = None
             yield connection
         finally:
-            if raw.in_transaction:
-                raw.execute("ROLLBACK")
+            if _in_transaction(raw):
+                raw.rollback()
             raw.isolation_level = level
             if autocommit != -1:
                 raw.autocommit = autocommit
@@ -110,7 +117,7 @@ def _transaction(connection: Connection, begin: str) -> Iterator[None]:
         connection.exec_driver_sql("COMMIT")
     except BaseException:
         # SQLite has rolled back by itself after some errors (full disk, out of memory).
-        if raw_of(connection).in_transaction:
+        if _in_transaction(raw_of(connection)):
             connection.exec_driver_sql("ROLLBACK")
         raise
 

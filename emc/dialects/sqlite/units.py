@@ -9,7 +9,7 @@ from alembic.operations import ops
 
 from emc.dialects.sqlite import render
 from emc.dialects.sqlite.catalog import SQLiteSchema
-from emc.dialects.sqlite.draft import Draft, column_definition
+from emc.dialects.sqlite.draft import Draft, applied, column_definition
 from emc.dialects.sqlite.edits import column_text, own_constraints
 from emc.dialects.sqlite.text import Clause, parse
 from emc.dialects.sqlite.tokens import mentions
@@ -18,6 +18,7 @@ from emc.operations import Kind, Operation
 from emc.operations import table_key as table_of
 
 INDEX_KINDS = frozenset({Kind.CREATE_INDEX, Kind.DROP_INDEX, Kind.REPLACE_INDEX})
+SYNC_KINDS = frozenset({Kind.INSTALL_SYNC, Kind.DROP_SYNC})
 _UNKNOWN = frozenset(
     {
         Kind.CREATE_ENUM,
@@ -59,18 +60,25 @@ def units_of(
     for key in dict.fromkeys(operation.element.table for operation in operations):
         mine = [(at, one) for at, one in numbered if one.element.table == key and one.kind != Kind.DROP_TABLE]
         if key in new:
-            together = [pair for pair in mine if pair[1].kind not in INDEX_KINDS]
+            together = [pair for pair in mine if pair[1].kind not in (*INDEX_KINDS, *SYNC_KINDS)]
             together.sort(key=lambda pair: pair[1].kind != Kind.CREATE_TABLE)
             units.append(_unit("create", key, together))
-            units += [_unit("native", key, [pair]) for pair in mine if pair[1].kind in INDEX_KINDS]
+            after = [pair for pair in mine if pair not in together]
+            units += [_unit("native", key, [pair]) for pair in after]
         elif mine:
-            units += _units_of_table(key, mine, live, drafts[key])
+            # Not even a rebuild takes triggers of another table along.
+            across = [pair for pair in mine if pair[1].kind in SYNC_KINDS and len(sync_tables(pair[1])) > 1]
+            if not any(one.kind == Kind.DROP_TABLE and one.element.table == key for _, one in numbered):
+                units += [_unit("native", key, [pair]) for pair in across]
+            mine = [pair for pair in mine if pair not in across]
+            if mine:
+                units += _units_of_table(key, mine, live, _without_syncs(drafts[key], numbered))
     units += _drops(numbered, live)
     return _ordered(units, operations)
 
 
 def _unit(how: str, key: TableKey, pairs: Sequence[tuple[int, Operation]]) -> Unit:
-    name = f"rebuild:{key}" if how == "rebuild" else pairs[0][1].id
+    name = f"rebuild:{key}" if how == "rebuild" else pairs[0][1].together or pairs[0][1].id
     return Unit(name, how, key, [one for _, one in pairs], [at for at, _ in pairs])
 
 
@@ -80,6 +88,9 @@ def _units_of_table(
     added = {str(one.element.name).lower(): (at, one) for at, one in mine if one.kind == Kind.ADD_COLUMN}
     inlined: dict[int, list[tuple[int, Operation]]] = {at: [(at, one)] for at, one in added.values()}
     alone: list[tuple[int, Operation]] = []
+    bound: dict[str, list[tuple[int, Operation]]] = {
+        one.together or one.id: [] for _, one in mine if one.kind == Kind.DROP_SYNC
+    }
     for at, one in mine:
         if one.kind == Kind.ADD_COLUMN:
             if not _addable(one):
@@ -92,13 +103,30 @@ def _units_of_table(
             if one.kind == Kind.ADD_FOREIGN_KEY and not _may_refer(adding):
                 return [_unit("rebuild", key, mine)]
             inlined[home].append((at, one))
-        elif one.kind in INDEX_KINDS or (one.kind == Kind.DROP_COLUMN and _droppable(one, draft, live)):
-            alone.append((at, one))
+        elif one.kind in (*INDEX_KINDS, *SYNC_KINDS) or (
+            one.kind == Kind.DROP_COLUMN and _droppable(one, draft, live)
+        ):
+            bound.get(one.together or one.id, alone).append((at, one))
         else:
             return [_unit("rebuild", key, mine)]
     found = [_unit("native", key, pairs) for pairs in inlined.values()]
     found += [_unit("native", key, [pair]) for pair in alone]
+    found += [_unit("native", key, pairs) for pairs in bound.values()]
     return sorted(found, key=lambda unit: unit.positions[0])
+
+
+def sync_tables(operation: Operation) -> set[TableKey]:
+    """The tables whose triggers a sync is made of."""
+    sync = operation.directive.sync  # type: ignore[attr-defined]
+    return {sync.key, sync.target_key}
+
+
+def _without_syncs(draft: Draft, mine: Sequence[tuple[int, Operation]]) -> Draft:
+    """*draft* without the triggers of syncs that are taken away: they stand in the way of no column that goes along."""
+    for _, one in mine:
+        if one.kind == Kind.DROP_SYNC:
+            draft = applied(draft, one)
+    return draft
 
 
 # -- what SQLite does by itself --------------------------------------------------------------------------------
@@ -193,6 +221,8 @@ def _droppable(operation: Operation, draft: Draft, live: SQLiteSchema) -> bool:
 def _drops(numbered: Sequence[tuple[int, Operation]], live: SQLiteSchema) -> list[Unit]:
     """Tables go before those that they refer to; those that refer to each other go together."""
     left = {one.element.table: (at, one) for at, one in numbered if one.kind == Kind.DROP_TABLE}
+    # What has kept it in step with a table that stays goes along.
+    syncs = [(at, one) for at, one in numbered if one.kind in SYNC_KINDS and one.element.table in left]
     units: list[Unit] = []
     while left:
         referred = {
@@ -201,9 +231,10 @@ def _drops(numbered: Sequence[tuple[int, Operation]], live: SQLiteSchema) -> lis
         free = [key for key in left if key.name.lower() not in referred]
         if not free:
             pairs = list(left.values())
-            units.append(_unit("drop", pairs[0][1].element.table, pairs))
+            units.append(_unit("drop", pairs[0][1].element.table, [*syncs, *pairs]))
             break
-        units.append(_unit("drop", free[0], [left.pop(free[0])]))
+        along = [pair for pair in syncs if pair[1].element.table == free[0]]
+        units.append(_unit("drop", free[0], [*along, left.pop(free[0])]))
     return units
 
 
@@ -245,6 +276,8 @@ def _ordered(units: Sequence[Unit], operations: Sequence[Operation]) -> list[Uni
 def _touched(operation: Operation) -> set[TableKey]:
     """The tables that an operation is about: its own, and the parent of a foreign key."""
     found = {operation.element.table}
+    if operation.kind in SYNC_KINDS:
+        found |= sync_tables(operation)
     for part in ("drop", "create"):
         directive = getattr(operation.directive, part, operation.directive)
         if isinstance(directive, ops.DropConstraintOp) and directive._reverse is not None:  # noqa: SLF001
