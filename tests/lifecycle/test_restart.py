@@ -26,8 +26,8 @@ import emc
 from emc.data import BatchPolicy
 from emc.errors import DatabaseUnavailableError, ExitCode
 from emc.execute import RetryPolicy
+from emc.testing.snapshots import shape
 from emc.upgrade import Upgrade
-from tests.lifecycle.ritual import shape
 from tests.servers import PostgresServer, require
 
 POLL = 0.01
@@ -192,7 +192,8 @@ def test_emc_outlives_a_crash_of_the_server(crashing: PostgresServer, engine: En
     bring_to(command, engine)
     with crash_when_waiting(crashing, engine, moment) as back:
         assert COMMANDS[command](engine, 10).exit_code is ExitCode.DONE
-        assert back.is_set()
+        # Emc may be through before the one who restarts the server has heard that it is up.
+        assert back.wait(60)
     assert outcome(engine) == expected
 
 
