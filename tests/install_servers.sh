@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, on Debian or Ubuntu and as root, what the tests need and no Python wheel brings: the servers of
-# PostgreSQL 15 and MariaDB, PgBouncer, and what mysqlclient is built with. Starts nothing.
+# PostgreSQL 15 and MariaDB, a plugin of MariaDB, PgBouncer, and what mysqlclient is built with. Starts nothing.
 # Called by the nox sessions in CI; on a laptop the tests of what is missing are skipped.
 set -euo pipefail
 
@@ -19,7 +19,9 @@ fi
 if ! pkg-config --exists libmariadb 2>/dev/null; then
     packages+=(libmariadb-dev pkg-config)
 fi
-if [ "${#packages[@]}" -eq 0 ]; then
+# Tells who holds a lock on a table. No program: one file, and its package would bring a running server.
+plugin=/usr/lib/mysql/plugin/metadata_lock_info.so
+if [ "${#packages[@]}" -eq 0 ] && [ -e "$plugin" ]; then
     exit 0
 fi
 
@@ -36,4 +38,12 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet
-apt-get install --quiet --yes --no-install-recommends "${packages[@]}"
+if [ "${#packages[@]}" -gt 0 ]; then
+    apt-get install --quiet --yes --no-install-recommends "${packages[@]}"
+fi
+if [ ! -e "$plugin" ]; then
+    directory=$(mktemp -d)
+    (cd "$directory" && apt-get download --quiet mariadb-server)
+    dpkg-deb --fsys-tarfile "$directory"/mariadb-server_*.deb | tar --extract --directory / ".$plugin"
+    rm -r "$directory"
+fi
